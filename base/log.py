@@ -1,0 +1,63 @@
+"""Logs: one logfmt line an event, lower-case past tense, to the process's own file.
+
+Keys in use: task_id agent phase stream duration_ms tokens cost_usd. Never prompt text above
+debug, never secrets.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import cast
+
+import structlog
+
+
+def start(process: str, folder: Path | None, level: str = "info") -> None:
+    """Send every log line of this process to `folder/process.log`, or stderr if None.
+
+    Safe to call twice; the last call wins. The file is opened for append, mode 0640.
+    """
+    stream = sys.stderr
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{process}.log"
+        path.touch(mode=0o640, exist_ok=True)
+        stream = path.open("a", encoding="utf-8", buffering=1)
+    render = structlog.processors.LogfmtRenderer(
+        key_order=["timestamp", "level", "event"], drop_missing=True
+    )
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
+            foreign_pre_chain=shared,
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for noisy in ("httpx", "httpx2", "httpcore", "httpcore2", "anthropic", "asyncio"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+def get(name: str) -> structlog.stdlib.BoundLogger:
+    """A logger; bind context with `.bind(task_id=...)`."""
+    return cast("structlog.stdlib.BoundLogger", structlog.get_logger(name))

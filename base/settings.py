@@ -1,0 +1,242 @@
+"""One frozen object with everything that can be configured.
+
+Sources, first wins: environment `AI_INFRA_*`, `$AI_INFRA_HOME/config/settings.toml`, defaults.
+The API key comes from `ANTHROPIC_API_KEY` or `$AI_INFRA_HOME/secrets/anthropic-api-key`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pwd
+import stat
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from base.errors import SettingsError
+
+#: sun_path of a Unix socket is 108 bytes on Linux; tmux and PostgreSQL add to the folder.
+SOCKET_PATH_MAX_BYTES = 100
+HANDS_USER = "ai-hands"
+
+
+class Settings(BaseSettings):
+    """Frozen. Build it with `load()`, which reports every fault at once."""
+
+    model_config = SettingsConfigDict(env_prefix="AI_INFRA_", frozen=True, extra="forbid")
+
+    home: Path = Path("~/.ai-infra")
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=1, le=65535)
+    rehearsal_port: int | None = Field(None, ge=1, le=65535)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    redis_url: str | None = None
+    postgres_dsn: SecretStr | None = None
+
+    anthropic_base_url: str | None = None
+    model_timeout_s: float = Field(600.0, gt=0)
+    model_silence_s: float = Field(90.0, gt=0)
+
+    heartbeat_s: float = Field(10.0, gt=0)
+    lease_s: float = Field(60.0, gt=0)
+    assign_lease_s: float = Field(15.0, gt=0)
+    sweep_s: float = Field(5.0, gt=0)
+    drain_s: float = Field(30.0, gt=0)
+    restart_backoff_s: tuple[float, ...] = (10.0, 30.0, 60.0)
+    stable_s: float = Field(300.0, gt=0)
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        path = _home_from_environment() / "config" / "settings.toml"
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, path)
+
+    # Folders -------------------------------------------------------------------------------
+
+    @property
+    def config(self) -> Path:
+        """What the owner edits: settings.toml, models.toml, budgets.toml, agents/*.toml."""
+        return self.home / "config"
+
+    @property
+    def secrets(self) -> Path:
+        """Mode 0700; one file a secret, mode 0600."""
+        return self.home / "secrets"
+
+    @property
+    def logs(self) -> Path:
+        return self.home / "logs"
+
+    @property
+    def memory(self) -> Path:
+        return self.home / "MEMORY"
+
+    @property
+    def work(self) -> Path:
+        """One folder a task: PRD.md and journal.jsonl."""
+        return self.memory / "Work" / "active"
+
+    @cached_property
+    def run(self) -> Path:
+        """Sockets and pid files. Moves to /tmp when the home's path is too long for a socket."""
+        inside = self.home / "run"
+        if len(bytes(inside)) + len("/.s.PGSQL.5432") <= SOCKET_PATH_MAX_BYTES:
+            return inside
+        return Path("/tmp") / f"ai-infra-{os.geteuid()}-{self.home_hash}"
+
+    @property
+    def home_hash(self) -> str:
+        return hashlib.sha256(bytes(self.home)).hexdigest()[:8]
+
+    @cached_property
+    def workspaces(self) -> Path:
+        """Parent of all workspaces: inside the home, unless root owns a home that the
+        unprivileged hands cannot reach (such as /root); then /var/lib/ai-infra-workspaces.
+        """
+        inside = self.home / "workspaces"
+        if os.geteuid() != 0 or _reachable_by_others(self.home):
+            return inside
+        return Path("/var/lib/ai-infra-workspaces") / self.home_hash
+
+    def workspace(self, user_id: str, name: str = "main") -> Path:
+        """The folder of one user's workspace of that name."""
+        return self.workspaces / user_id / name
+
+    # Services ------------------------------------------------------------------------------
+
+    @property
+    def redis_socket(self) -> Path:
+        return self.run / "redis.sock"
+
+    @property
+    def redis(self) -> str:
+        return self.redis_url or f"unix://{self.redis_socket}"
+
+    @property
+    def postgres(self) -> str:
+        """A DSN that asyncpg takes; the default is the private socket in `run`."""
+        if self.postgres_dsn is not None:
+            return self.postgres_dsn.get_secret_value()
+        return f"postgresql://ai_infra@/ai_infra?host={quote(str(self.run))}"
+
+    @property
+    def tmux_socket(self) -> Path:
+        """The agents' own tmux server: session `ai-infrastructure`."""
+        return self.run / "tmux.sock"
+
+    @property
+    def services_socket(self) -> Path:
+        """A second tmux server, session `ai-services`, so that killing the agents' spares it."""
+        return self.run / "services.sock"
+
+    # Model ---------------------------------------------------------------------------------
+
+    @cached_property
+    def api_key(self) -> SecretStr | None:
+        """The provider's key, or None: then the rehearsal model answers."""
+        key = os.environ.get("ANTHROPIC_API_KEY", "").strip()
+        path = self.secrets / "anthropic-api-key"
+        if not key and path.is_file():
+            key = path.read_text(encoding="utf-8").strip()
+        return SecretStr(key) if key else None
+
+    @property
+    def rehearsal(self) -> bool:
+        """True when no provider is configured; every surface says so."""
+        return self.api_key is None and self.anthropic_base_url is None
+
+    @property
+    def rehearsal_url(self) -> str:
+        return f"http://127.0.0.1:{self.rehearsal_port or self.port + 1}"
+
+    @property
+    def model_url(self) -> str | None:
+        """Base URL for the SDK; None means the provider's own."""
+        return self.rehearsal_url if self.rehearsal else self.anthropic_base_url
+
+    @property
+    def hands_user(self) -> str | None:
+        """The user the hands run as: None means as we are (we are not root)."""
+        return HANDS_USER if os.geteuid() == 0 else None
+
+    def prepare(self) -> None:
+        """Make the folders with their modes. Safe to call any number of times.
+
+        Raises SettingsError when one cannot be made.
+        """
+        folders = [
+            (self.home, 0o755 if os.geteuid() == 0 else 0o700),
+            (self.config, 0o700),
+            (self.config / "agents", 0o700),
+            (self.secrets, 0o700),
+            (self.logs, 0o700),
+            (self.run, 0o700),
+            (self.work, 0o700),
+            (self.workspaces, 0o711),
+        ]
+        try:
+            for path, mode in folders:
+                path.mkdir(parents=True, exist_ok=True)
+                if path.stat().st_uid == os.geteuid() and stat.S_IMODE(path.stat().st_mode) != mode:
+                    path.chmod(mode)
+        except OSError as error:
+            raise SettingsError([f"cannot prepare {error.filename}: {error.strerror}"]) from error
+        if self.run.stat().st_uid != os.geteuid():
+            raise SettingsError([f"{self.run} belongs to another user; remove it"])
+
+
+def load(**overrides: Any) -> Settings:
+    """Read the settings. Raises SettingsError naming every fault; values never appear in it."""
+    if "home" in overrides:
+        os.environ["AI_INFRA_HOME"] = str(overrides["home"])
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        faults = [
+            f"{'.'.join(str(part) for part in fault['loc']) or 'settings'}: {fault['msg']}"
+            for fault in error.errors(include_input=False, include_url=False)
+        ]
+        raise SettingsError(faults) from None
+    except ValueError as error:  # settings.toml that is no TOML
+        raise SettingsError([f"settings.toml: {error}"]) from error
+
+
+def _home_from_environment() -> Path:
+    return Path(os.environ.get("AI_INFRA_HOME", "~/.ai-infra")).expanduser().absolute()
+
+
+def _reachable_by_others(path: Path) -> bool:
+    """Whether every existing folder on the way lets other users pass."""
+    return all(
+        parent.stat().st_mode & stat.S_IXOTH for parent in [path, *path.parents] if parent.exists()
+    )
+
+
+def hands_account() -> pwd.struct_passwd | None:
+    """The account of the hands user when it exists."""
+    try:
+        return pwd.getpwnam(HANDS_USER)
+    except KeyError:
+        return None
