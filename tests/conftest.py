@@ -88,9 +88,9 @@ def postgres_server(short_tmp: Path) -> Iterator[Path]:
         check=True,
         stdout=subprocess.DEVNULL,
     )
+    options = ["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200"]
     server = subprocess.Popen(
-        [*AS_USER, str(POSTGRES_BIN / "postgres"), "-D", str(data), "-k", str(folder)]
-        + ["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200"],
+        [*AS_USER, str(POSTGRES_BIN / "postgres"), "-D", str(data), "-k", str(folder), *options],
         stderr=(folder / "log").open("w"),
     )
     ready = [str(POSTGRES_BIN / "pg_isready"), "-h", str(folder), "-q"]
@@ -104,8 +104,7 @@ def postgres_server(short_tmp: Path) -> Iterator[Path]:
 def postgres_dsn(postgres_server: Path) -> Iterator[str]:
     """DSN of a fresh empty database, dropped after the test."""
     name = f"t{uuid.uuid4().hex[:12]}"
-    psql = [str(POSTGRES_BIN / "psql"), "-h", str(postgres_server), "-U", "ai_infra"]
-    quiet = {"check": True, "stdout": subprocess.DEVNULL}
-    subprocess.run([*psql, "postgres", "-c", f"CREATE DATABASE {name}"], **quiet)  # type: ignore[call-overload]
+    psql = [str(POSTGRES_BIN / "psql"), "-h", str(postgres_server), "-U", "ai_infra", "-q"]
+    subprocess.run([*psql, "postgres", "-c", f"CREATE DATABASE {name}"], check=True)
     yield f"postgresql://ai_infra@/{name}?host={postgres_server}"
-    subprocess.run([*psql, "postgres", "-c", f"DROP DATABASE {name} WITH (FORCE)"], **quiet)  # type: ignore[call-overload]
+    subprocess.run([*psql, "postgres", "-c", f"DROP DATABASE {name} WITH (FORCE)"], check=True)

@@ -1,0 +1,80 @@
+"""What every process of ours does the same way: start, watch its tasks, stop.
+
+Exit codes: 0 stopped on request, 1 died, 2 settings are wrong, 75 somebody else has the post.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, NoReturn
+
+from base import log
+from base.errors import AIError, SettingsError
+from base.settings import Settings, load
+
+EXIT_DIED = 1
+EXIT_SETTINGS = 2
+EXIT_POST_TAKEN = 75
+
+Main = Callable[[Settings, asyncio.Event], Awaitable[int | None]]
+
+
+def run(process: str, main: Main) -> NoReturn:
+    """Load settings, send logs to `logs/<process>.log`, run `main(settings, stop)`, exit.
+
+    SIGTERM and SIGINT set `stop`; a second one exits at once. `main` returns an exit code or
+    None for 0. An AIError ends the process with one line on stderr and code 1.
+    """
+    try:
+        settings = load()
+        settings.prepare()
+    except SettingsError as error:
+        sys.exit(_complain(process, error, EXIT_SETTINGS))
+    log.start(process, settings.logs, settings.log_level)
+    logger = log.get(process)
+
+    async def _run() -> int:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, _stop_once, loop, number, stop)
+        return await main(settings, stop) or 0
+
+    try:
+        code = asyncio.run(_run())
+    except AIError as error:
+        logger.error("died", error=str(error))
+        code = _complain(process, error, EXIT_DIED)
+    except Exception:
+        logger.exception("died")
+        raise
+    sys.exit(code)
+
+
+async def watch(stop: asyncio.Event, **tasks: Coroutine[Any, Any, Any]) -> None:
+    """Run the named coroutines until `stop` is set or one of them ends; then cancel the rest.
+
+    One that ends by itself sets `stop`; one that raised, raises here (the first by time).
+    """
+    named = {asyncio.create_task(task, name=name) for name, task in tasks.items()}
+    stopper = asyncio.create_task(stop.wait(), name="stop")
+    done, pending = await asyncio.wait({*named, stopper}, return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+def _stop_once(loop: asyncio.AbstractEventLoop, number: int, stop: asyncio.Event) -> None:
+    stop.set()
+    loop.remove_signal_handler(number)
+
+
+def _complain(process: str, error: Exception, code: int) -> int:
+    print(f"{process}: {error}", file=sys.stderr)
+    return code
