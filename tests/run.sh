@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Installs whatever the tests need, then runs every gate and every test.
+# Usage: tests/run.sh [pytest arguments]   (CI=true: an absent tool is a failure, not a skip)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+PACKAGES=(tmux git bubblewrap redis-server ripgrep chromium util-linux procps)
+COMMANDS=(tmux git bwrap redis-server rg chromium unshare ps)
+
+missing() {
+    for index in "${!COMMANDS[@]}"; do
+        command -v "${COMMANDS[$index]}" >/dev/null || echo "${PACKAGES[$index]}"
+    done
+}
+
+find_python() {
+    for name in python3 python3.13 python3.12 python3.11 /usr/bin/python3; do
+        if "$name" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$name"
+            return
+        fi
+    done
+}
+
+install_tools() {
+    local wanted
+    mapfile -t wanted < <(missing)
+    [ -n "$(find_python)" ] || wanted+=(python3 python3-venv)
+    [ "${#wanted[@]}" -eq 0 ] && return
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "installing: ${wanted[*]}"
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${wanted[@]}" >/dev/null
+    else
+        echo "missing, some tests will skip: apt-get install ${wanted[*]}" >&2
+    fi
+}
+
+install_tools
+if [ "$(id -u)" = 0 ] && ! id ai-hands >/dev/null 2>&1; then
+    useradd --system --no-create-home --shell /usr/sbin/nologin ai-hands
+fi
+[ -x .venv/bin/python ] || "$(find_python)" -m venv .venv
+stamp=.venv/.installed-for-tests
+if ! cmp -s pyproject.toml "$stamp"; then
+    echo "installing Python packages"
+    .venv/bin/pip install --quiet --disable-pip-version-check -e '.[dev]' 2> >(grep -v '^WARNING: Location' >&2)
+    cp pyproject.toml "$stamp"
+fi
+
+export PATH="$PWD/.venv/bin:$PATH"
+echo "== format"; ruff format --check .
+echo "== lint"; ruff check .
+echo "== types"; mypy
+echo "== floors"; lint-imports
+echo "== tests"; exec python -m pytest -n 2 --dist loadgroup "$@"
