@@ -1,0 +1,150 @@
+"""A whole local installation in a folder of its own: the product as its user starts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).parent.parent
+ENDED = {"completed", "failed", "cancelled"}
+
+
+def free_ports(count: int = 2) -> int:
+    """The first of `count` neighbouring free ports."""
+    for _ in range(50):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            first = int(probe.getsockname()[1])
+        if first + count < 65536 and all(_free(first + step) for step in range(count)):
+            return first
+    raise RuntimeError("no free ports")
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+class Installation:
+    """`home` and `port` are its own; `up()` and `down()` are the user's commands."""
+
+    def __init__(self, home: Path, port: int, **settings: str) -> None:
+        self.home = home
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        inherited = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith("AI_INFRA_") and key not in {"ANTHROPIC_API_KEY", "TMUX"}
+        }
+        self.env = {
+            **inherited,
+            "AI_INFRA_HOME": str(home),
+            "AI_INFRA_PORT": str(port),
+            **{f"AI_INFRA_{key.upper()}": value for key, value in settings.items()},
+        }
+
+    def run(
+        self, *command: str, check: bool = True, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command with this installation's environment."""
+        done = subprocess.run(
+            command, env=self.env, cwd=ROOT, capture_output=True, text=True, check=False, **options
+        )
+        if check and done.returncode != 0:
+            raise AssertionError(
+                f"{command} exited {done.returncode}:\n{done.stdout}\n{done.stderr}"
+            )
+        return done
+
+    def cli(
+        self, *arguments: str, check: bool = True, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """`ai-infra …`."""
+        return self.run(sys.executable, "-m", "portal.cli", *arguments, check=check, **options)
+
+    def up(self) -> None:
+        self.run(sys.executable, "-m", "supervisor", "up")
+
+    def down(self) -> None:
+        self.run(sys.executable, "-m", "supervisor", "down", check=False)
+
+    def token(self) -> str:
+        script = (
+            "from base import settings; from portal import auth; "
+            "print(auth.local_token(settings.load()))"
+        )
+        return self.run(sys.executable, "-c", script).stdout.strip()
+
+    def client(self) -> httpx.Client:
+        """A signed-in API client of the local owner."""
+        headers = {"Authorization": f"Bearer {self.token()}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
+
+    def workspace(self, user_id: str, name: str = "main") -> Path:
+        script = (
+            "import sys; from base import settings; "
+            "print(settings.load().workspace(sys.argv[1], sys.argv[2]))"
+        )
+        return Path(self.run(sys.executable, "-c", script, user_id, name).stdout.strip())
+
+    def tmux(self, *arguments: str) -> str:
+        """Output of tmux on the agents' socket."""
+        script = "from base import settings; print(settings.load().tmux_socket)"
+        path = self.run(sys.executable, "-c", script).stdout.strip()
+        return self.run("tmux", "-S", path, *arguments).stdout
+
+
+def post(client: httpx.Client, content: str, **fields: Any) -> dict[str, Any]:
+    """Send a message into a new conversation; the 202's body."""
+    conversation = (
+        client.post("/api/conversations", json={"title": "test"}).raise_for_status().json()
+    )
+    answer = client.post(
+        f"/api/conversations/{conversation['id']}/messages", json={"content": content, **fields}
+    )
+    return {**answer.raise_for_status().json(), "conversation_id": conversation["id"]}
+
+
+def wait_task(client: httpx.Client, task_id: str, seconds_s: float = 60.0) -> dict[str, Any]:
+    """The task once it has ended."""
+    end = time.monotonic() + seconds_s
+    task: dict[str, Any] = {}
+    while time.monotonic() < end:
+        task = client.get(f"/api/tasks/{task_id}").raise_for_status().json()
+        if task["status"] in ENDED:
+            return task
+        time.sleep(0.05)
+    raise AssertionError(
+        f"task did not end within {seconds_s} s: {json.dumps(task, indent=1)[:4000]}"
+    )
+
+
+@contextmanager
+def installation(**settings: str) -> Iterator[Installation]:
+    """Started, and gone afterwards with all its files."""
+    home = Path(tempfile.mkdtemp(prefix="ai-i-", dir="/tmp"))
+    home.chmod(0o755)
+    made = Installation(home, free_ports(), **settings)
+    try:
+        made.up()
+        yield made
+    finally:
+        made.down()
+        shutil.rmtree(home, ignore_errors=True)
