@@ -89,10 +89,10 @@ class Message(Wire):
     source: str
     target: str
     type: Type
-    priority: int = Field(5, ge=1, le=10)
+    priority: int = Field(default=5, ge=1, le=10)
     payload: dict[str, Any] = Field(default_factory=dict)
     pai: Pai = Pai()
-    schema_number: int = Field(SCHEMA, alias="schema")
+    schema_number: int = Field(default=SCHEMA, alias="schema")
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 

@@ -1,0 +1,67 @@
+"""The metrics of the product, by the seed plan's names. Each process counts its own.
+
+Labels have few values by design: an agent's name, a stream's name, a route, never an id.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE
+
+__all__ = ["CONTENT_TYPE", "render"]
+
+agent_tasks_total = Counter(
+    "agent_tasks_total",
+    "Tasks that an agent ended; status is success or failure.",
+    ["agent", "status"],
+)
+agent_task_duration_seconds = Histogram(
+    "agent_task_duration_seconds",
+    "Seconds from taking a task to its end.",
+    ["agent", "task_type"],
+    buckets=(1, 5, 10, 30, 60, 120, 300, 600),
+)
+agent_active_tasks = Gauge("agent_active_tasks", "Tasks an agent works on now.", ["agent"])
+
+api_requests_total = Counter(
+    "api_requests_total",
+    "HTTP requests answered; endpoint is the route's pattern.",
+    ["method", "endpoint", "status_code"],
+)
+api_request_duration_seconds = Histogram(
+    "api_request_duration_seconds",
+    "Seconds from a request to the end of its answer.",
+    ["method", "endpoint"],
+)
+
+llm_tokens_total = Counter(
+    "llm_tokens_total",
+    "Tokens of model calls; direction is input or output, cached input included.",
+    ["provider", "model", "direction"],
+)
+llm_request_duration_seconds = Histogram(
+    "llm_request_duration_seconds",
+    "Seconds from asking the model to the end of its reply.",
+    ["provider", "model"],
+)
+llm_cost_dollars_total = Counter(
+    "llm_cost_dollars_total",
+    "Dollars spent on model calls, by the price table.",
+    ["provider", "model"],
+)
+
+redis_messages_total = Counter(
+    "redis_messages_total",
+    "Messages this process published; type is raw for bytes passed on unread.",
+    ["channel", "message_type"],
+)
+redis_queue_depth = Gauge(
+    "redis_queue_depth",
+    "Entries of a work stream not yet handled, when last asked.",
+    ["queue"],
+)
+
+
+def render() -> bytes:
+    """All metrics of this process as text for Prometheus; serve it as `CONTENT_TYPE`."""
+    return generate_latest()
