@@ -1,0 +1,97 @@
+"""Which numbered SQL files a database still needs: reading, deciding, applying.
+
+A file is `NNNN_name.sql`, numbered from 1 without gaps, and is never edited once it was applied
+anywhere: the checksum of every applied file must still match.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from base import log
+from base.errors import AIError, StoreError
+
+if TYPE_CHECKING:
+    from base.store import Session
+
+SCHEMA = Path(__file__).with_name("schema")
+_logger = log.get("migrations")
+_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """One file. `checksum` is the SHA-256 of its bytes, in hex."""
+
+    number: int
+    name: str
+    checksum: str
+    sql: str
+
+
+def read(folder: Path = SCHEMA) -> tuple[Migration, ...]:
+    """The files of `folder`, in order. Raises StoreError on a wrong name or a gap."""
+    found: list[Migration] = []
+    for path in sorted(folder.glob("*.sql")):
+        match = _NAME.fullmatch(path.name)
+        if match is None:
+            raise StoreError(f"migration {path.name} is not named NNNN_name.sql")
+        raw = path.read_bytes()
+        checksum = hashlib.sha256(raw).hexdigest()
+        number = int(match[1])
+        if number != len(found) + 1:
+            raise StoreError(f"migration {path.name} should be number {len(found) + 1:04}")
+        sql = raw.decode()
+        found.append(Migration(number=number, name=path.name, checksum=checksum, sql=sql))
+    return tuple(found)
+
+
+def pending(files: Sequence[Migration], applied: Mapping[int, str]) -> tuple[Migration, ...]:
+    """What is left to apply; `applied` maps a number to the checksum it had then.
+
+    Raises StoreError when an applied file was edited, or the database knows numbers that the
+    program does not (it was made by a newer version).
+    """
+    unknown = sorted(set(applied) - {file.number for file in files})
+    if unknown:
+        raise StoreError(
+            f"the database is at migration {unknown[-1]:04}, newer than this program "
+            f"({len(files):04}): install the newer version"
+        )
+    for file in files:
+        if applied.get(file.number, file.checksum) != file.checksum:
+            raise StoreError(f"migration {file.name} was edited after it was applied: restore it")
+    return tuple(file for file in files if file.number not in applied)
+
+
+async def apply(session: Session, files: Sequence[Migration]) -> list[str]:
+    """Apply what is pending, each file in a transaction of its own; their names.
+
+    Waits while another process migrates; the lock goes with the session's connection. Raises
+    StoreError naming the file that failed: nothing of it stays.
+    """
+    await session.execute("SELECT pg_advisory_lock(hashtextextended('migrations', 0))")
+    await session.execute(
+        "CREATE TABLE IF NOT EXISTS schema_migrations (number INTEGER PRIMARY KEY,"
+        " name TEXT NOT NULL, checksum TEXT NOT NULL,"
+        " applied_at TIMESTAMPTZ NOT NULL DEFAULT NOW())"
+    )
+    rows = await session.fetch("SELECT number, checksum FROM schema_migrations")
+    todo = pending(files, {row["number"]: row["checksum"] for row in rows})
+    for file in todo:
+        try:
+            async with session.transaction():
+                await session.execute(file.sql)
+                await session.execute(
+                    "INSERT INTO schema_migrations (number, name, checksum) VALUES ($1, $2, $3)",
+                    *(file.number, file.name, file.checksum),
+                )
+        except AIError as error:
+            raise StoreError(f"migration {file.name} failed and was undone: {error}") from error
+        _logger.info("migrated", file=file.name)
+    return [file.name for file in todo]
