@@ -1,0 +1,1 @@
+"""Ground of the work: plans requests, routes and watches the agents, joins what they found."""
