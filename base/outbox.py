@@ -32,12 +32,15 @@ class Wire(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What a person asks for. `priority` 1 to 10, 10 first; `agent` None: the supervisor plans."""
+    """What a person asks for. `priority` 1 to 10, 10 first; `agent` None: the supervisor plans.
+
+    `effort` None: the supervisor decides; until then the row says standard.
+    """
 
     user_id: str
     conversation_id: str
     content: str
-    effort: Effort = Effort.STANDARD
+    effort: Effort | None = None
     agent: str | None = None
     workspace: str = "main"
     priority: int = 5
@@ -169,8 +172,8 @@ WITH conversation AS (
 ), task AS (
     INSERT INTO tasks (id, root_id, conversation_id, user_id, message_id, type, assigned_agent,
                        priority, input, effort, requested_agent, workspace, created_at)
-    SELECT $5, $5, id, user_id, $3, 'request', 'supervisor', $6, $7, $8, $9, $10,
-           clock_timestamp()
+    SELECT $5, $5, id, user_id, $3, 'request', 'supervisor', $6, $7,
+           COALESCE($8, 'standard'), $9, $10, clock_timestamp()
     FROM conversation
 )
 INSERT INTO outbox (stream, body) SELECT $11, $12 FROM conversation RETURNING id
