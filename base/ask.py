@@ -31,6 +31,7 @@ logger = log.get(__name__)
 Answer = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 #: Requests in work are kept alive this often, so that they are not taken for abandoned.
 KEEPALIVE_S = 15.0
+BLOCK_S = 10
 
 
 class Asks:
@@ -69,7 +70,7 @@ class Asks:
                 reply = await future
         except TimeoutError:
             if place is not None:  # nobody needs it now; unread requests must not pile up
-                await self._bus.call(("XDEL", stream, place))
+                self._bus.post(("XDEL", stream, place))
             raise late from None
         finally:
             del self._waiting[request.id]
@@ -79,11 +80,15 @@ class Asks:
         return answer
 
     async def _read(self) -> None:
-        async for raw in self._bus.pop(self._reply_key):
-            reply = json.loads(raw)
-            future = self._waiting.get(reply["id"])
-            if future is not None and not future.done():
-                future.set_result(reply)
+        async with contextlib.aclosing(self._bus.line()) as line:
+            while True:
+                found = await line.one("BLPOP", self._reply_key, BLOCK_S, block_s=BLOCK_S)
+                if found is None:
+                    continue
+                reply = json.loads(found[1])
+                future = self._waiting.get(reply["id"])
+                if future is not None and not future.done():
+                    future.set_result(reply)
 
     async def close(self) -> None:
         if self._reader is not None:
@@ -109,12 +114,13 @@ async def serve(bus: Bus, service: str, answer: Answer, concurrency: int) -> Non
 
     keeper = asyncio.create_task(keep(), name=f"keepalive {service}")
     try:
-        async for deliveries in bus.consume(stream, group, batch=concurrency):
-            for delivery in deliveries:
-                await free.acquire()
-                task = asyncio.create_task(_reply(bus, service, answer, delivery))
-                running[task] = delivery.id
-                task.add_done_callback(ended)
+        async with contextlib.aclosing(bus.consume(stream, group, batch=concurrency)) as work:
+            async for deliveries in work:
+                for delivery in deliveries:
+                    await free.acquire()
+                    task = asyncio.create_task(_reply(bus, service, answer, delivery))
+                    running[task] = delivery.id
+                    task.add_done_callback(ended)
     finally:
         for task in (keeper, *running):
             task.cancel()
