@@ -307,7 +307,7 @@ def _wait_s(attempt: int, asked_s: float | None, base_s: float) -> float:
     """Seconds before the next attempt: as asked, else exponential; jitter spreads the callers."""
     if asked_s is not None:
         return asked_s * (1 + random.random() / 10)
-    return min(BACKOFF_MAX_S, base_s * 2 ** (attempt - 1)) * (0.5 + random.random() / 2)
+    return min(BACKOFF_MAX_S, base_s * 2.0 ** (attempt - 1)) * (0.5 + random.random() / 2)
 
 
 def _asked_wait_s(headers: Mapping[str, str]) -> float | None:

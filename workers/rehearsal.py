@@ -1,0 +1,355 @@
+"""The rehearsal model: a local server that speaks the Messages API and follows a script.
+
+No intelligence and no claim to any. Without a script it does the simplest honest thing. Nothing
+is remembered but how often a fault was acted out and which prefixes were cached, both bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import socket
+import time
+import uuid
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from base import log
+from base.errors import SettingsError
+from base.settings import Settings
+from workers import rehearsal_plain as plain
+from workers import rehearsal_script as script
+from workers import rehearsal_wire as wire
+from workers.rehearsal_script import Call, Caller, Cue, Line, Script, ScriptError
+
+ARRIVALS = 1000
+FAULTS = 10_000
+BACKLOG = 256
+
+logger = log.get("rehearsal")
+
+
+class Rehearsal:
+    """The server's state: counters, the faults acted out so far, cached prefixes."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+        self._arrivals: deque[dict[str, Any]] = deque(maxlen=ARRIVALS)
+        self._acted: OrderedDict[str, int] = OrderedDict()
+        self._cache = wire.Cache()
+        self.app = Starlette(
+            routes=[
+                Route("/v1/messages", self.messages, methods=["POST"]),
+                Route("/v1/messages/count_tokens", self.count, methods=["POST"]),
+                Route("/health", self.health),
+                Route("/rehearsal/calls", self.calls),
+            ]
+        )
+
+    async def health(self, request: Request) -> Response:
+        return JSONResponse({"status": "ok", "model": "rehearsal"})
+
+    async def calls(self, request: Request) -> Response:
+        """How many model calls came in, and when the last 1,000 did (seconds, time.time())."""
+        return JSONResponse({"calls": self._calls, "arrivals": list(self._arrivals)})
+
+    async def count(self, request: Request) -> Response:
+        body = json.loads(await request.body())
+        why = wire.refusal({**body, "max_tokens": 1} if isinstance(body, dict) else body)
+        if why:
+            return _error(400, "invalid_request_error", why)
+        counts = wire.Cache().count(body)
+        return JSONResponse({"input_tokens": sum(counts.values())})
+
+    async def messages(self, request: Request) -> Response:
+        at_s = time.time()
+        self._calls += 1
+        raw = await request.body()
+        try:
+            body = json.loads(raw)
+            user_id = (body.get("metadata") or {}).get("user_id") or ""
+        except (ValueError, AttributeError):
+            return _error(400, "invalid_request_error", "the body is not a JSON object")
+        self._arrivals.append({"at_s": at_s, "user_id": user_id})
+        if len(raw) > wire.REQUEST_MAX_BYTES:
+            return _error(413, "request_too_large", "request exceeds the maximum size")
+        if why := wire.refusal(body):
+            return _error(400, "invalid_request_error", why)
+        caller = _caller(user_id, body)
+        turn, cue, found = self._turn(body, caller)
+        fault = self._fault(cue, caller, found)
+        await asyncio.sleep(cue.delay_ms / 1000)
+        if fault is not None and fault.fault not in script.STREAM_FAULTS:
+            return _refused(fault)
+        if not body.get("stream") and fault is None:
+            return JSONResponse(wire.message(turn), headers=_headers())
+        return _Stream(turn, cue.chunk_ms / 1000, fault)
+
+    def _turn(self, body: dict[str, Any], caller: Caller) -> tuple[wire.Turn, Cue, Script]:
+        """What to say to this request, and what to act out before."""
+        holders = [
+            (number, block["text"])
+            for number, turn in enumerate(body["messages"])
+            if turn["role"] == "user"
+            for block in wire.blocks(turn)
+            if block.get("type") == "text"
+        ]
+        texts = [text for _, text in holders]
+        forced = _forced(body)
+        cue, found = Cue(), Script()
+        try:
+            index, written = script.find(texts)
+            after = holders[index][0] if written else _last_asked(body["messages"])
+            step = _step(body["messages"][after:], caller.lane)
+            if written:
+                found = written
+                cue = found.cue(caller, step, "\n".join(map(script.strip, texts)))
+            say, calls = _act(body, caller, cue, found, step, texts)
+        except ScriptError as error:
+            say, calls = f"The rehearsal script cannot be acted out: {error}.", ()
+        if forced and not calls:
+            hints = _hints(body, caller, found, texts)
+            calls = (
+                Call(tool=forced["name"], input=plain.simplest(forced["input_schema"], hints)),
+            )
+        line = cue.line
+        stop_reason = (line and line.stop_reason) or ("tool_use" if calls else "end_turn")
+        usage = self._cache.count(body)
+        usage["output_tokens"] = wire.tokens(say) + sum(wire.tokens(c.input) + 12 for c in calls)
+        if line and isinstance(line.usage, dict):
+            usage |= line.usage
+        turn = wire.Turn(
+            model=body["model"],
+            lane=caller.lane,
+            say=say,
+            calls=calls,
+            stop_reason=stop_reason,
+            usage=None if line and line.usage == "missing" else usage,
+        )
+        return turn, cue, found
+
+    def _fault(self, cue: Cue, caller: Caller, found: Script) -> Line | None:
+        """The fault to act out now, if one of the line's is not used up for this task."""
+        for number, line in cue.faults:
+            told = f"{found.text}\0{number}\0{caller.name}\0{caller.task}"
+            key = hashlib.sha256(told.encode()).hexdigest()
+            acted = self._acted.get(key, 0)
+            if acted < line.times:
+                self._acted[key] = acted + 1
+                self._acted.move_to_end(key)
+                if len(self._acted) > FAULTS:
+                    self._acted.popitem(last=False)
+                return line
+        return None
+
+
+class _Stream(Response):
+    """A reply as server-sent events, perhaps with a fault in its middle."""
+
+    def __init__(self, turn: wire.Turn, chunk_s: float, fault: Line | None) -> None:
+        super().__init__()
+        self._turn = turn
+        self._chunk_s = chunk_s
+        self._fault = fault
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
+        headers += [(key.encode(), value.encode()) for key, value in _headers().items()]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        async for part in self._parts():
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        if self._fault is None or self._fault.fault != "cut":
+            await send({"type": "http.response.body", "body": b""})
+        # A cut returns without an end; the server then closes the connection.
+
+    async def _parts(self) -> AsyncIterator[bytes]:
+        parts = [wire.encode(name, data) for name, data in wire.events(self._turn)]
+        if self._fault is not None:
+            kind, half = self._fault.fault, _half(parts)
+            if kind == "silence":
+                yield b"".join(parts[:half])
+                await asyncio.sleep(self._fault.seconds_s)
+                parts = parts[half:]
+            elif kind == "malformed":
+                parts[half] = b'event: content_block_delta\ndata: {"type": "content_blo\n\n'
+            elif kind == "overloaded":
+                told = {"error": {"type": "overloaded_error", "message": "Overloaded"}}
+                parts[half:] = [wire.encode("error", told)]
+            else:
+                del parts[half:]
+        if not self._chunk_s:
+            yield b"".join(parts)
+            return
+        for part in parts:
+            yield part
+            await asyncio.sleep(self._chunk_s)
+
+
+async def main(settings: Settings, stop: asyncio.Event) -> None:
+    """Serve until `stop`. Raises SettingsError when the port is taken."""
+    port = int(settings.rehearsal_url.rpartition(":")[2])
+    # With the protocol named, asyncio sends without Nagle's delay of 40 ms.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError as error:
+        listener.close()
+        told = f"port {port} is in use; set AI_INFRA_REHEARSAL_PORT to a free one"
+        raise SettingsError([told]) from error
+    listener.listen(BACKLOG)
+    config = uvicorn.Config(
+        Rehearsal().app,
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=1,
+    )
+    logger.info("started", port=port)
+    await _Server(config, stop).serve(sockets=[listener])
+    logger.info("stopped", port=port)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signals and clock: the program's `stop` ends it."""
+
+    def __init__(self, config: uvicorn.Config, stop: asyncio.Event) -> None:
+        super().__init__(config)
+        self._stop = stop
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def main_loop(self) -> None:
+        await self._stop.wait()
+
+
+def _act(
+    body: dict[str, Any], caller: Caller, cue: Cue, found: Script, step: int, texts: list[str]
+) -> tuple[str, tuple[Call, ...]]:
+    """The line's text and calls; without a line what the rehearsal does by itself."""
+    line, forced = cue.line, _forced(body)
+    if line is None:
+        if cue.over:
+            return f"The rehearsal script has no further line for {caller.name}.", ()
+        if forced:
+            return "", ()
+        if caller.purpose not in {"", "execute"}:
+            return plain.NOTICE, ()
+        tools = {tool["name"]: tool.get("input_schema") or {} for tool in body.get("tools") or []}
+        return plain.turn(tools, step, plain.request(texts), _results(body))
+    if caller.lane == script.PLAIN:
+        return line.say or "", line.calls
+    given = getattr(line, caller.lane)
+    if forced and isinstance(given, dict):
+        return line.say or "", (Call(tool=forced["name"], input=given),)
+    return given if isinstance(given, str) else json.dumps(given), ()
+
+
+def _hints(body: dict[str, Any], caller: Caller, found: Script, texts: list[str]) -> dict[str, Any]:
+    if caller.lane not in {"plan", "frame"}:
+        return {}
+    agents = [line.caller for line in found.lines.values() if line.caller]
+    return plain.plan_hints(
+        wire.system_text(body), texts, [a for a in agents if a not in script.CALLERS.values()]
+    )
+
+
+def _caller(user_id: str, body: dict[str, Any]) -> Caller:
+    """Who asks, by `metadata.user_id` = task/agent/purpose; else by the forced tool's name."""
+    task, _, rest = user_id.rpartition("/")[0].rpartition("/")
+    agent, purpose = rest, user_id.rpartition("/")[2] if user_id.count("/") >= 2 else ""
+    lane = script.LANES.get(purpose, script.PLAIN)
+    forced = _forced(body)
+    if not purpose and forced:
+        own = set(script.LANES.values())
+        lane = next((word for word in own if forced["name"].endswith(word)), script.PLAIN)
+    name = script.CALLERS.get(purpose, agent)
+    return Caller(name=name, lane=lane, purpose=purpose, task=task)
+
+
+def _forced(body: dict[str, Any]) -> dict[str, Any] | None:
+    choice = body.get("tool_choice") or {}
+    named = [tool for tool in body.get("tools") or [] if tool["name"] == choice.get("name")]
+    return named[0] if named else None
+
+
+def _step(turns: list[dict[str, Any]], lane: str) -> int:
+    """How many of the assistant's turns belong to `lane`, by the ids that were given out."""
+    own = set(script.LANES.values())
+    lanes = []
+    for turn in turns:
+        if turn["role"] == "assistant":
+            ids = [str(b.get("id")) for b in wire.blocks(turn) if b.get("type") == "tool_use"]
+            marked = [id_.split("_")[1] for id_ in ids if id_.count("_") >= 2]
+            lanes.append(next((one for one in marked if one in own), script.PLAIN))
+    return lanes.count(lane)
+
+
+def _last_asked(turns: list[dict[str, Any]]) -> int:
+    """The last user's turn that is no answer to a tool call."""
+    return max(
+        number
+        for number, turn in enumerate(turns)
+        if number == 0 or all(block.get("type") == "text" for block in wire.blocks(turn))
+        if number == 0 or turn["role"] == "user"
+    )
+
+
+def _results(body: dict[str, Any]) -> list[str]:
+    """The text of every tool result so far."""
+    found = []
+    for turn in body["messages"]:
+        for block in wire.blocks(turn):
+            if block.get("type") == "tool_result":
+                parts = wire.blocks(block)
+                found.append("\n".join(part.get("text", "") for part in parts))
+    return found
+
+
+def _half(parts: list[bytes]) -> int:
+    """Where a fault strikes: amid the last block's pieces, which is a tool call if there is one."""
+    deltas = [at for at, part in enumerate(parts) if part.startswith(b"event: content_block_delta")]
+    starts = [at for at, part in enumerate(parts) if part.startswith(b"event: content_block_start")]
+    last = [at for at in deltas if at > starts[-1]] if starts else []
+    return last[(len(last) + 1) // 2] if len(last) > 1 else (last[0] if last else 1)
+
+
+def _refused(fault: Line) -> Response:
+    asked = {} if fault.retry_after_s is None else {"retry-after": f"{fault.retry_after_s:g}"}
+    if fault.fault == "spend_limit":
+        code = {"error_code": "enforced_spend_limit_reached"}
+        return _error(429, "rate_limit_error", "Spend limit reached (rehearsed)", asked, code)
+    status = str(fault.fault)
+    kind = script.STATUS[status]
+    return _error(int(status), kind, f"{kind.replace('_', ' ')} (rehearsed)", asked)
+
+
+def _error(
+    status: int,
+    kind: str,
+    told: str,
+    headers: dict[str, str] | None = None,
+    details: dict[str, str] | None = None,
+) -> Response:
+    ours = _headers()
+    error = {"type": kind, "message": told} | ({"details": details} if details else {})
+    body = {"type": "error", "error": error, "request_id": ours["request-id"]}
+    return JSONResponse(body, status_code=status, headers=ours | (headers or {}))
+
+
+def _headers() -> dict[str, str]:
+    return {"request-id": f"req_{uuid.uuid4().hex[:24]}"}
