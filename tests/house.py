@@ -186,7 +186,9 @@ def owners(root: Path) -> list[str]:
 
     declared = tomllib.loads((root / "pyproject.toml").read_text())
     ours = declared["project"]["name"]
-    tops = {name.split(".")[0] for name in declared["tool"]["setuptools"]["packages"]}
+    tops = {
+        name.rstrip("*") for name in declared["tool"]["setuptools"]["packages"]["find"]["include"]
+    }
     installed = packages_distributions()
     return [
         f"{top} is owned by {sorted(set(installed.get(top, [])))}"
