@@ -94,9 +94,10 @@ class Session:
         try:
             yield
         except BaseException:
-            if not self._connection.is_closed():
-                with _errors():
-                    await transaction.rollback()
+            try:
+                await transaction.rollback()
+            except (*_LOST, asyncpg.InterfaceError) as error:  # then the server has rolled back
+                _logger.warning("connection lost in a transaction", error=str(error))
             raise
         with _errors():
             await transaction.commit()
@@ -351,7 +352,7 @@ def _is_lost(error: BaseException) -> bool:
     if isinstance(error, StoreError) and error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, asyncpg.InterfaceError):
-        return "closed" in str(error)
+        return "connection is closed" in str(error) or "released back" in str(error)
     return isinstance(error, _LOST) and not isinstance(error, TimeoutError)
 
 
