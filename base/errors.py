@@ -5,8 +5,10 @@ AIError
 ├── InputError             what a person or program asked for cannot be (HTTP 422 / exit 2)
 │   └── UnknownAgentError  no such agent in the roster
 ├── NotFoundError          no such thing, or not yours (HTTP 404)
+├── UnauthenticatedError   nobody known is asking (HTTP 401)
 ├── ForbiddenError         yours to see, not to do (HTTP 403)
 ├── ConflictError          the thing's state does not allow it (HTTP 409)
+├── TooManyError           asked too often; says when to ask again (HTTP 429)
 ├── DecodeError            bytes on the wire that are no message; keeps them
 ├── BusError               Redis cannot be reached or refused
 │   └── NoAnswerError      nobody answered a request before its deadline
@@ -57,12 +59,24 @@ class NotFoundError(AIError):
     """No such thing, or it belongs to somebody else (the two look the same on purpose)."""
 
 
+class UnauthenticatedError(AIError):
+    """No token, or one that is wrong, expired or revoked."""
+
+
 class ForbiddenError(AIError):
     """The caller may see the thing but not do this to it."""
 
 
 class ConflictError(AIError):
     """The thing's present state does not allow the request."""
+
+
+class TooManyError(AIError):
+    """Asked too often. `retry_after_s` is when it makes sense again."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
 
 
 class DecodeError(AIError):

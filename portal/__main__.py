@@ -1,0 +1,79 @@
+"""`python -m portal`: serve the REST interface, the WebSocket and the pages."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from base import log, program
+from base.errors import SettingsError
+from base.settings import Settings
+from portal.app import create
+
+DRAIN_S = 5
+
+
+class _Server(uvicorn.Server):
+    """Signals belong to `base.program`."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """uvicorn would take them over."""
+        yield
+
+
+async def main(settings: Settings, stop: asyncio.Event) -> None:
+    """Serve until `stop`. Raises SettingsError when the port is in use."""
+    listening = _listen(settings.host, settings.port)
+    app = create(settings, stop)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="on",
+        ws_max_size=1_100_000,
+        ws_ping_interval=20.0,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+    server = _Server(config)
+    log.get("portal").info("started", host=settings.host, port=settings.port)
+
+    async def leave() -> None:
+        await stop.wait()
+        server.should_exit = True
+
+    leaving = asyncio.create_task(leave(), name="leave")
+    try:
+        await server.serve(sockets=[listening])
+    except SystemExit:
+        if (reason := getattr(app.state, "failure", None)) is None:
+            raise
+        raise reason from None
+    finally:
+        leaving.cancel()
+    log.get("portal").info("stopped")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A bound socket; uvicorn would log a traceback for a port in use."""
+    try:
+        info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(info[0], info[1])
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(info[4])
+    except OSError as error:
+        raise SettingsError(
+            [f"cannot listen on {host}:{port}: {error.strerror}; set AI_INFRA_PORT to a free one"]
+        ) from error
+    bound.set_inheritable(True)
+    return bound
+
+
+if __name__ == "__main__":
+    program.run("portal", main)

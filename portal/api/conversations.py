@@ -1,0 +1,69 @@
+"""Conversations and messages."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+
+from portal import talk
+from portal.door import Asking, At, Key
+from portal.shapes import NewConversation, Send
+
+router = APIRouter(prefix="/conversations", tags=["conversations"])
+
+Limit = Annotated[int, Query(ge=1, le=200)]
+
+
+@router.get("")
+async def conversations(
+    desk: At,
+    caller: Asking,
+    status: Literal["active", "archived"] = "active",
+    limit: Limit = 20,
+    cursor: str | None = None,
+) -> talk.Conversations:
+    """The caller's conversations, newest activity first."""
+    return await talk.conversations(desk, caller, status=status, limit=limit, cursor=cursor)
+
+
+@router.post("", status_code=201)
+async def create(
+    desk: At, caller: Asking, body: NewConversation, key: Key = None
+) -> talk.Conversation:
+    """A new conversation; without a title it takes one from its first message."""
+    return await talk.create(desk, caller, body.title, key=key)
+
+
+@router.get("/{conversation_id}")
+async def conversation(desk: At, caller: Asking, conversation_id: UUID) -> talk.Whole:
+    """One conversation with its newest 50 messages."""
+    return await talk.whole(desk, caller, str(conversation_id))
+
+
+@router.delete("/{conversation_id}", status_code=204)
+async def archive(desk: At, caller: Asking, conversation_id: UUID) -> None:
+    """Archive it; nothing is deleted."""
+    await talk.archive(desk, caller, str(conversation_id))
+
+
+@router.get("/{conversation_id}/messages")
+async def messages(
+    desk: At,
+    caller: Asking,
+    conversation_id: UUID,
+    limit: Limit = 50,
+    before: UUID | None = None,
+) -> talk.Messages:
+    """The newest messages, or those before message `before`; oldest first."""
+    edge = str(before) if before is not None else None
+    return await talk.messages(desk, caller, str(conversation_id), limit=limit, before=edge)
+
+
+@router.post("/{conversation_id}/messages", status_code=202)
+async def send(
+    desk: At, caller: Asking, conversation_id: UUID, body: Send, key: Key = None
+) -> talk.Accepted:
+    """Give the agents work. 202: it is recorded and will be done, whatever crashes."""
+    return await talk.send(desk, caller, str(conversation_id), body, key=key)

@@ -1,0 +1,77 @@
+"""The wiring of the portal: every part is made here and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+from fastapi import FastAPI
+
+from base.bus import Bus
+from base.errors import AIError
+from base.settings import Settings
+from base.store import Store
+from portal import api, limits, problems, ws
+from portal.api import ops
+from portal.auth import Auth
+from portal.desk import Desk
+from portal.door import Door
+from portal.feed import Feed
+
+
+@asynccontextmanager
+async def _reason_kept(app: FastAPI) -> AsyncIterator[None]:
+    """The server turns what is raised here into an exit code; `state.failure` keeps the reason."""
+    try:
+        yield
+    except AIError as error:
+        app.state.failure = error
+        raise
+
+
+def create(settings: Settings, stop: asyncio.Event | None = None) -> FastAPI:
+    """The application. It opens the record and the wire when it starts, and closes them last.
+
+    `stop` is set when the live view's reader dies: the program has to end then.
+    """
+
+    def died(_: asyncio.Task[None]) -> None:
+        if stop is not None:
+            stop.set()
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as closing, _reason_kept(app):
+            store = await Store.open(settings.postgres, "portal")
+            closing.push_async_callback(store.close)
+            await store.migrate()
+            auth = Auth(settings, store)
+            await auth.ensure_admin()
+            bus = await Bus.open(settings.redis, "portal")
+            closing.push_async_callback(bus.close)
+            feed = Feed(bus)
+            app.state.desk = Desk(settings=settings, store=store, bus=bus, feed=feed, auth=auth)
+            reader = asyncio.create_task(feed.run(), name="feed")
+            reader.add_done_callback(died)
+            yield
+            # Listeners end first, so that sockets and pages see the end before the wire does.
+            feed.close()
+            reader.cancel()
+            with suppress(asyncio.CancelledError):
+                await reader
+
+    app = FastAPI(
+        title="AI Infrastructure",
+        version="0.1.0",
+        lifespan=life,
+        docs_url=None,
+        redoc_url=None,
+    )
+    problems.install(app)
+    app.add_middleware(Door)
+    app.add_middleware(limits.Limits)
+    api.install(app)
+    app.add_api_route("/metrics", ops.metrics_page, include_in_schema=False)
+    app.add_api_websocket_route("/ws", ws.serve)
+    return app
