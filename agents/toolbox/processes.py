@@ -1,0 +1,170 @@
+"""Every process of the sandbox. This program is its process 1: it reaps, and none can kill it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import signal
+import time
+
+from .output import Output
+from .wire import Lines, Refused
+
+_POLL_S = 0.5
+_KILL_S = 2.0
+_DEFAULTS = [signal.SIGPIPE, signal.SIGXFSZ, signal.SIGALRM, signal.SIGCHLD, signal.SIGINT]
+
+
+class Running:
+    """A command. `code` is its exit code, negative for a signal, None while it runs."""
+
+    def __init__(self, pid: int, output: Output, before: set[int]) -> None:
+        self.pid = pid
+        self.output = output
+        self.code: int | None = None
+        self.before = before
+
+
+class Processes:
+    """Starts commands one at a time and watches those left behind."""
+
+    def __init__(self, lines: Lines, output_max_bytes: int) -> None:
+        self.lines = lines
+        self._output_max_bytes = output_max_bytes
+        self._leftover: list[Output] = []
+        self._wake, wake_write = os.pipe()
+        for fd in (self._wake, wake_write):
+            os.set_blocking(fd, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        self._null = os.open(os.devnull, os.O_RDONLY)
+        self._now: Running | None = None
+        self._count = 0
+
+    def start(self, argv: list[str], env: dict[str, str]) -> Running:
+        """Start `argv` in a session of its own, output in one pipe. Refused when it cannot."""
+        read, write = os.pipe()
+        os.set_blocking(read, False)
+        before = {session for _, session in processes()}
+        actions = [
+            (os.POSIX_SPAWN_DUP2, self._null, 0),
+            (os.POSIX_SPAWN_DUP2, write, 1),
+            (os.POSIX_SPAWN_DUP2, write, 2),
+        ]
+        try:
+            pid = os.posix_spawn(
+                argv[0], argv, env, file_actions=actions, setsid=True, setsigdef=_DEFAULTS
+            )
+        except OSError as error:
+            os.close(read)
+            if error.errno == errno.EAGAIN and self.kill_all():
+                return self.start(argv, env)
+            raise Refused(f"cannot start {argv[0]}: {error.strerror}") from error
+        finally:
+            os.close(write)
+        self._count += 1
+        path = f"/tmp/output/{self._count}.txt"
+        with contextlib.suppress(OSError):
+            os.unlink(f"/tmp/output/{self._count - 10}.txt")
+        self._now = Running(pid, Output(read, path, self._output_max_bytes), before)
+        return self._now
+
+    def wait(self, running: Running, at_s: float, number: int) -> str:
+        """Until it ended. How: `exited`, or killed because of the `deadline` or a `stop`."""
+        how = "exited"
+        while running.code is None and how == "exited":
+            left_s = at_s - time.monotonic()
+            if left_s <= 0:
+                how = "deadline"
+            elif self.lines.stopped(number):
+                how = "stop"
+            else:
+                self.pump(min(left_s, _POLL_S))
+        if how != "exited":
+            self._kill(running)
+        running.output.drain()
+        if running.output.open:
+            self._leftover.append(running.output)
+        self._now = None
+        return how
+
+    def pump(self, wait_s: float) -> None:
+        """Wait for something to happen, at most `wait_s`, and take it in."""
+        outputs = [output for output in self._leftover if output.open]
+        self._leftover = outputs
+        if self._now is not None:
+            outputs = [*outputs, self._now.output]
+        poll = select.poll()
+        for output in outputs:
+            if output.open:
+                poll.register(output.fd, select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
+        if not self.lines.ended:
+            poll.register(self.lines.fd, select.POLLIN)
+        found = {fd for fd, _ in poll.poll(wait_s * 1000)}
+        if self.lines.fd in found:
+            self.lines.fill()
+        for output in outputs:
+            if output.fd in found:
+                output.pump()
+        if self._wake in found:
+            os.read(self._wake, 4096)
+        self.reap()
+
+    def reap(self) -> None:
+        """Collect the dead, ours and the orphans that fell to process 1."""
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                if self._now is not None and pid == self._now.pid:
+                    self._now.code = os.waitstatus_to_exitcode(status)
+
+    def left_behind(self, running: Running) -> int:
+        """How many processes the ended command left in the background."""
+        return sum(1 for _, session in processes() if session not in running.before)
+
+    def kill_all(self) -> bool:
+        """Kill all but this program; whether there was anything to kill."""
+        try:
+            os.kill(-1, signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        end_s = time.monotonic() + _KILL_S
+        while processes() and time.monotonic() < end_s:
+            self.reap()
+            time.sleep(0.002)
+        return True
+
+    def _kill(self, running: Running) -> None:
+        """Kill the command and all it started, even in sessions of their own; not earlier ones."""
+        end_s = time.monotonic() + _KILL_S
+        while time.monotonic() < end_s:
+            mine = [pid for pid, session in processes() if session not in running.before]
+            if not mine:
+                return
+            for number in (signal.SIGSTOP, signal.SIGKILL):
+                for pid in mine:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, number)
+            self.pump(0.002)
+        self.kill_all()
+
+
+def processes() -> list[tuple[int, int]]:
+    """(pid, session) of every living process but this one."""
+    found = []
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or name == "1":
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+        except OSError:
+            continue
+        if fields[0] not in {b"Z", b"X"}:
+            found.append((int(name), int(fields[3])))
+    return found
