@@ -97,7 +97,8 @@ class Checks:
             return _verdict(False, f"in the sandbox: {type(error).__name__} {error}")
         finally:
             connection.close()
-        return _verdict(status == expect_status, f"in the sandbox: status {status}")
+        text = f"in the sandbox: status {status}, {expect_status} wanted"
+        return _verdict(status == expect_status, text)
 
 
 def _verdict(passed: bool | None, evidence: str) -> Verdict:
