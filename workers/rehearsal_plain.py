@@ -17,7 +17,9 @@ LOOK = ("glob", "shell")
 WRITE = "write"
 EFFORT = re.compile(r"effort\W{1,4}(minimal|standard|extended|deep)\b", re.IGNORECASE)
 REQUEST = re.compile(r"<request>(.*?)</request>", re.DOTALL)
-ROSTER_LINE = re.compile(r"^[-*|#\s]*[`*]*([a-z][a-z0-9_-]*)[`*]*\s*[:|(—-]", re.MULTILINE)
+ROSTER_LINE = re.compile(
+    r"^[ \t]*[-*|][ \t]*[`*]*([a-z][a-z0-9_-]*)[`*]*[ \t]*[:|(—-]", re.MULTILINE
+)
 TITLE_CHARS = 60
 FOUND_CHARS = 4000
 #: What an honest answer picks from an enumeration, if it is there.
