@@ -12,8 +12,9 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticSerializationError
 
-from base.errors import DecodeError
+from base.errors import DecodeError, InputError
 
 SCHEMA = 1
 BROADCAST_TARGET = "*"
@@ -98,8 +99,11 @@ class Message(Wire):
 
 
 def encode(message: Message) -> bytes:
-    """JSON bytes."""
-    return message.model_dump_json(by_alias=True).encode()
+    """JSON bytes. Raises InputError for what JSON cannot say, such as half a surrogate pair."""
+    try:
+        return message.model_dump_json(by_alias=True).encode()
+    except PydanticSerializationError as error:
+        raise InputError(f"the message cannot be encoded: {error}") from error
 
 
 def decode(raw: bytes) -> Message:

@@ -12,12 +12,13 @@ import pwd
 import stat
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -41,7 +42,7 @@ class Settings(BaseSettings):
     rehearsal_port: int | None = Field(None, ge=1, le=65535)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    redis_url: str | None = None
+    redis_url: SecretStr | None = None
     postgres_dsn: SecretStr | None = None
 
     anthropic_base_url: str | None = None
@@ -53,13 +54,21 @@ class Settings(BaseSettings):
     assign_lease_s: float = Field(15.0, gt=0)
     sweep_s: float = Field(5.0, gt=0)
     drain_s: float = Field(30.0, gt=0)
-    restart_backoff_s: tuple[float, ...] = (10.0, 30.0, 60.0)
+    restart_backoff_s: Annotated[
+        tuple[Annotated[float, Field(gt=0)], ...], NoDecode, Field(min_length=1)
+    ] = (10.0, 30.0, 60.0)
     stable_s: float = Field(300.0, gt=0)
 
     @field_validator("home")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @field_validator("restart_backoff_s", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """In the environment a list is written `10,30,60`."""
+        return value.strip("[] ").split(",") if isinstance(value, str) else value
 
     @classmethod
     def settings_customise_sources(
@@ -132,7 +141,9 @@ class Settings(BaseSettings):
 
     @property
     def redis(self) -> str:
-        return self.redis_url or f"unix://{self.redis_socket}"
+        if self.redis_url is not None:
+            return self.redis_url.get_secret_value()
+        return f"unix://{self.redis_socket}"
 
     @property
     def postgres(self) -> str:
@@ -196,6 +207,8 @@ class Settings(BaseSettings):
             (self.work, 0o700),
             (self.workspaces, 0o711),
         ]
+        if self.run.is_symlink():  # in /tmp anybody could have put it there
+            raise SettingsError([f"{self.run} is a symbolic link; remove it"])
         try:
             for path, mode in folders:
                 path.mkdir(parents=True, exist_ok=True)
