@@ -140,6 +140,13 @@ def single(instruction: str, effort: Effort, agent: str | None, title: str = "")
     return Plan(summary="", steps=(step,))
 
 
+def at_effort(plan: Plan, effort: Effort | None) -> Plan:
+    """The plan with every step at the effort that the person chose; None leaves it as it is."""
+    if effort is None:
+        return plan
+    return replace(plan, steps=tuple(replace(step, effort=effort) for step in plan.steps))
+
+
 def short(text: str) -> str:
     """The first line of `text`, cut to TITLE_CHARS."""
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")

@@ -1,0 +1,114 @@
+"""What every part of the supervisor holds in common, and the ways they all tell the world."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from base import log, streams
+from base.bus import Bus
+from base.errors import BusError
+from base.llm import LLM
+from base.messages import Control, Event, Kind, Message, Status, Type
+from base.prices import Models
+from base.roster import AgentSpec, Roster
+from base.settings import Settings
+from base.store import Store
+from supervisor.budget import Budgets
+from supervisor.slots import Slots
+from supervisor.tasks import Seen, Task
+
+NAME = "supervisor"
+#: An agent is dead after this many heartbeats missed.
+MISSED_BEATS = 3
+
+logger = log.get(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class Parts:
+    """Made once by `loop.main`. `wake` set: something may have become possible."""
+
+    settings: Settings
+    bus: Bus
+    store: Store
+    llm: LLM
+    models: Models
+    roster: Roster
+    budgets: Budgets
+    tell: Callable[[str], None]
+    slots: Slots = field(default_factory=Slots)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    seen: dict[str, Seen] = field(default_factory=dict)
+    spent: dict[str, float] = field(default_factory=dict)
+    served: dict[str, int] = field(default_factory=dict)
+    joins: dict[str, Task] = field(default_factory=dict)
+
+    @property
+    def agents(self) -> Mapping[str, AgentSpec]:
+        return self.roster.agents
+
+    @property
+    def silence_s(self) -> float:
+        """An agent not heard of for longer is dead."""
+        return MISSED_BEATS * self.settings.heartbeat_s
+
+    def barred(self, name: str) -> str | None:
+        """Why that agent can be given nothing now; None when it can."""
+        seen = self.seen.get(name)
+        if seen is None:
+            return "has not been heard of"
+        if not seen.alive(datetime.now(UTC), self.silence_s):
+            return f"is {seen.status}" if seen.status in {"stopping", "error"} else "is not running"
+        if seen.paused:
+            return "is paused"
+        daily_usd = self.agents[name].daily_usd
+        if self.spent.get(name, 0.0) >= daily_usd:
+            return f"has spent its ${daily_usd:.2f} of today"
+        return None
+
+    async def emit(self, *events: Event) -> None:
+        """Tell the live view. It is a view: when Redis is away, the record still has it all."""
+        try:
+            await self.bus.emit(*events)
+        except BusError as error:
+            logger.warning("did not emit", error=str(error))
+
+    async def relay(self) -> None:
+        """Send the outbox now. When Redis is away the rows wait for the timer."""
+        try:
+            while await self.store.relay(self.bus) >= 200:
+                pass
+        except BusError as error:
+            logger.warning("did not relay", error=str(error))
+
+    async def control(self, agent: str, control: Control) -> None:
+        """Tell an agent what to do now."""
+        await self.bus.publish(
+            streams.control(agent),
+            Message(
+                source=NAME, target=agent, type=Type.QUERY, payload=control.model_dump(mode="json")
+            ),
+        )
+
+
+def task_event(task: Task, status: Status, progress: float, **data: Any) -> Event:
+    """The `task` event of a root or subtask."""
+    shown = {"title": task.title, "status": status, "progress": progress, **data}
+    return event(Kind.TASK, task, task.agent, **shown)
+
+
+def event(kind: Kind, task: Task, speaker: str, /, **data: Any) -> Event:
+    """An event about `task`."""
+    return Event(
+        kind=kind,
+        agent=speaker,
+        user_id=task.user_id or None,
+        conversation_id=task.conversation_id or None,
+        root_id=task.root_id,
+        task_id=task.id,
+        data=data,
+    )
