@@ -24,7 +24,7 @@ def start(process: str, folder: Path | None, level: str = "info") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{process}.log"
         path.touch(mode=0o640, exist_ok=True)
-        stream = path.open("a", encoding="utf-8", buffering=1)
+        stream = path.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
     render = structlog.processors.LogfmtRenderer(
         key_order=["timestamp", "level", "event"], drop_missing=True
     )

@@ -57,15 +57,20 @@ def run(process: str, main: Main) -> NoReturn:
 async def watch(stop: asyncio.Event, **tasks: Coroutine[Any, Any, Any]) -> None:
     """Run the named coroutines until `stop` is set or one of them ends; then cancel the rest.
 
-    One that ends by itself sets `stop`; one that raised, raises here (the first by time).
+    One that ends by itself sets `stop`; one that raised, raises here (the first by time). Cancelled
+    itself, it cancels them too.
     """
     named = {asyncio.create_task(task, name=name) for name, task in tasks.items()}
     stopper = asyncio.create_task(stop.wait(), name="stop")
-    done, pending = await asyncio.wait({*named, stopper}, return_when=asyncio.FIRST_COMPLETED)
-    stop.set()
-    for task in pending:
-        task.cancel()
-    await asyncio.gather(*pending, return_exceptions=True)
+    done: set[asyncio.Task[Any]] = set()
+    try:
+        done, _ = await asyncio.wait({*named, stopper}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stop.set()
+        pending = {*named, stopper} - done
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
     for task in done:
         task.result()
 
