@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
+import sys
 import tempfile
 import time
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,3 +111,29 @@ def postgres_dsn(postgres_server: Path) -> Iterator[str]:
     subprocess.run([*psql, "postgres", "-c", f"CREATE DATABASE {name}"], check=True)
     yield f"postgresql://ai_infra@/{name}?host={postgres_server}"
     subprocess.run([*psql, "postgres", "-c", f"DROP DATABASE {name} WITH (FORCE)"], check=True)
+
+
+@pytest.fixture(scope="session")
+def rehearsal_url(short_tmp: Path) -> Iterator[str]:
+    """Base URL of a rehearsal model, a real process; shared by the session's tests."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    home = Path(tempfile.mkdtemp(dir=short_tmp))
+    ours = {"AI_INFRA_HOME": str(home), "AI_INFRA_REHEARSAL_PORT": str(port)}
+    server = subprocess.Popen(
+        [sys.executable, "-m", "workers", "rehearsal"], env={**os.environ, **ours}
+    )
+    url = f"http://127.0.0.1:{port}"
+
+    def healthy() -> bool:
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=1) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    wait_for("the rehearsal model", healthy, 30)
+    yield url
+    server.terminate()
+    assert server.wait(10) == 0
