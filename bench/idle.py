@@ -55,7 +55,7 @@ def main() -> None:
     with installation() as made, made.client() as client:
         for agent in AGENTS:
             sent = post(client, "Hello.", effort="minimal", agent=agent)
-            assert wait_task(client, sent["task_id"])["status"] == "completed"
+            assert wait_task(client, sent["task_id"])["task"]["status"] == "completed"
         rehearsal = f"http://127.0.0.1:{made.port + 1}/rehearsal/calls"
         time.sleep(15)
         before = client.get(rehearsal).json()["calls"]

@@ -38,7 +38,7 @@ def one_at_a_time(client: httpx.Client, port: int, count: int) -> tuple[list[flo
         body = {"content": SCRIPT, **MINIMAL}
         sent = client.post(f"/api/conversations/{conversation}/messages", json=body).json()
         while True:
-            task = client.get(f"/api/tasks/{sent['task_id']}").json()
+            task = client.get(f"/api/tasks/{sent['task_id']}").json()["task"]
             if task["status"] in {"completed", "failed"}:
                 break
             time.sleep(0.004)
@@ -57,7 +57,7 @@ def many_at_once(client: httpx.Client, count: int) -> float:
         started = time.monotonic()
         sent = list(pool.map(lambda _: post(client, SCRIPT, **MINIMAL), range(count)))
     for task in sent:
-        assert wait_task(client, task["task_id"], 300)["status"] == "completed"
+        assert wait_task(client, task["task_id"], 300)["task"]["status"] == "completed"
     return count / (time.monotonic() - started)
 
 

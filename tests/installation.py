@@ -123,12 +123,12 @@ def post(client: httpx.Client, content: str, **fields: Any) -> dict[str, Any]:
 
 
 def wait_task(client: httpx.Client, task_id: str, seconds_s: float = 60.0) -> dict[str, Any]:
-    """The task once it has ended."""
+    """The whole task (task, subtasks, logs) once it has ended."""
     end = time.monotonic() + seconds_s
     task: dict[str, Any] = {}
     while time.monotonic() < end:
         task = client.get(f"/api/tasks/{task_id}").raise_for_status().json()
-        if task["status"] in ENDED:
+        if task["task"]["status"] in ENDED:
             return task
         time.sleep(0.05)
     raise AssertionError(
