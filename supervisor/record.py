@@ -260,13 +260,13 @@ async def apply(
     if change.notes is not None:
         given["notes"] = change.notes
     row = await tx.fetchrow(
-        "UPDATE tasks SET status = $3, deliveries = $4, handoffs = $5, input = $6, error = $7,"
+        "UPDATE tasks SET status = $3::text, deliveries = $4, handoffs = $5, input = $6, error = $7,"
         " output = COALESCE($8, output), usage = COALESCE($9, usage),"
-        " epoch = epoch + CASE WHEN $10 THEN 1 ELSE 0 END,"
-        " requested_agent = CASE WHEN $11 THEN NULL ELSE requested_agent END,"
-        " lease_until = CASE WHEN $3 IN ('in_progress', 'waiting')"
+        " epoch = epoch + CASE WHEN $10::boolean THEN 1 ELSE 0 END,"
+        " requested_agent = CASE WHEN $11::boolean THEN NULL ELSE requested_agent END,"
+        " lease_until = CASE WHEN $3::text IN ('in_progress', 'waiting')"
         " THEN NOW() + make_interval(secs => $12) END,"
-        " completed_at = CASE WHEN $3 IN ('completed', 'failed', 'cancelled') THEN NOW() END,"
+        " completed_at = CASE WHEN $3::text IN ('completed', 'failed', 'cancelled') THEN NOW() END,"
         f" updated_at = NOW() WHERE id = $1 AND epoch = $2 RETURNING {COLUMNS}",
         *(subtask.id, subtask.epoch, change.status.value, change.deliveries, change.handoffs),
         *(given, change.error, None if output is None else dict(output)),
