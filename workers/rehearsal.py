@@ -19,6 +19,7 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -27,12 +28,12 @@ from starlette.types import Receive, Scope, Send
 from base import log
 from base.errors import SettingsError
 from base.settings import Settings
-from workers import rehearsal_plain as plain
 from workers import rehearsal_script as script
 from workers import rehearsal_wire as wire
-from workers.rehearsal_script import Call, Caller, Cue, Line, Script, ScriptError
+from workers.rehearsal_script import Caller, Cue, Line, Script
+from workers.rehearsal_turn import choose, who
 
-ARRIVALS = 1000
+RECENT = 1000
 FAULTS = 10_000
 BACKLOG = 256
 
@@ -44,7 +45,7 @@ class Rehearsal:
 
     def __init__(self) -> None:
         self._calls = 0
-        self._arrivals: deque[dict[str, Any]] = deque(maxlen=ARRIVALS)
+        self._recent: deque[dict[str, Any]] = deque(maxlen=RECENT)
         self._acted: OrderedDict[str, int] = OrderedDict()
         self._cache = wire.Cache()
         self.app = Starlette(
@@ -60,8 +61,9 @@ class Rehearsal:
         return JSONResponse({"status": "ok", "model": "rehearsal"})
 
     async def calls(self, request: Request) -> Response:
-        """How many model calls came in, and when the last 1,000 did (seconds, time.time())."""
-        return JSONResponse({"calls": self._calls, "arrivals": list(self._arrivals)})
+        """How many model calls came in; of the last 1,000 who made them, when they arrived and
+        when their reply had ended (seconds of Unix time; None: it has not)."""
+        return JSONResponse({"calls": self._calls, "recent": list(self._recent)})
 
     async def count(self, request: Request) -> Response:
         body = json.loads(await request.body())
@@ -72,7 +74,8 @@ class Rehearsal:
         return JSONResponse({"input_tokens": sum(counts.values())})
 
     async def messages(self, request: Request) -> Response:
-        at_s = time.time()
+        record: dict[str, Any] = {"user_id": "", "arrived_at": time.time(), "ended_at": None}
+        self._recent.append(record)
         self._calls += 1
         raw = await request.body()
         try:
@@ -80,63 +83,25 @@ class Rehearsal:
             user_id = (body.get("metadata") or {}).get("user_id") or ""
         except (ValueError, AttributeError):
             return _error(400, "invalid_request_error", "the body is not a JSON object")
-        self._arrivals.append({"at_s": at_s, "user_id": user_id})
+        record["user_id"] = user_id
         if len(raw) > wire.REQUEST_MAX_BYTES:
             return _error(413, "request_too_large", "request exceeds the maximum size")
         if why := wire.refusal(body):
             return _error(400, "invalid_request_error", why)
-        caller = _caller(user_id, body)
-        turn, cue, found = self._turn(body, caller)
-        fault = self._fault(cue, caller, found)
+        caller = who(user_id, body)
+        choice = choose(body, caller, self._cache.count(body))
+        turn, cue = choice.turn, choice.cue
+        fault = self._fault(cue, caller, choice.script)
         await asyncio.sleep(cue.delay_ms / 1000)
+        ended = BackgroundTask(lambda: record.update(ended_at=time.time()))
         if fault is not None and fault.fault not in script.STREAM_FAULTS:
-            return _refused(fault)
-        if not body.get("stream") and fault is None:
-            return JSONResponse(wire.message(turn), headers=_headers())
-        return _Stream(turn, cue.chunk_ms / 1000, fault)
-
-    def _turn(self, body: dict[str, Any], caller: Caller) -> tuple[wire.Turn, Cue, Script]:
-        """What to say to this request, and what to act out before."""
-        holders = [
-            (number, block["text"])
-            for number, turn in enumerate(body["messages"])
-            if turn["role"] == "user"
-            for block in wire.blocks(turn)
-            if block.get("type") == "text"
-        ]
-        texts = [text for _, text in holders]
-        forced = _forced(body)
-        cue, found = Cue(), Script()
-        try:
-            index, written = script.find(texts)
-            after = holders[index][0] if written else _last_asked(body["messages"])
-            step = _step(body["messages"][after:], caller.lane)
-            if written:
-                found = written
-                cue = found.cue(caller, step, "\n".join(map(script.strip, texts)))
-            say, calls = _act(body, caller, cue, found, step, texts)
-        except ScriptError as error:
-            say, calls = f"The rehearsal script cannot be acted out: {error}.", ()
-        if forced and not calls:
-            hints = _hints(body, caller, found, texts)
-            calls = (
-                Call(tool=forced["name"], input=plain.simplest(forced["input_schema"], hints)),
-            )
-        line = cue.line
-        stop_reason = (line and line.stop_reason) or ("tool_use" if calls else "end_turn")
-        usage = self._cache.count(body)
-        usage["output_tokens"] = wire.tokens(say) + sum(wire.tokens(c.input) + 12 for c in calls)
-        if line and isinstance(line.usage, dict):
-            usage |= line.usage
-        turn = wire.Turn(
-            model=body["model"],
-            lane=caller.lane,
-            say=say,
-            calls=calls,
-            stop_reason=stop_reason,
-            usage=None if line and line.usage == "missing" else usage,
-        )
-        return turn, cue, found
+            answer = _refused(fault)
+        elif not body.get("stream") and fault is None:
+            answer = JSONResponse(wire.message(turn), headers=_headers())
+        else:
+            answer = _Stream(turn, cue.chunk_ms / 1000, fault)
+        answer.background = ended
+        return answer
 
     def _fault(self, cue: Cue, caller: Caller, found: Script) -> Line | None:
         """The fault to act out now, if one of the line's is not used up for this task."""
@@ -171,6 +136,8 @@ class _Stream(Response):
         if self._fault is None or self._fault.fault != "cut":
             await send({"type": "http.response.body", "body": b""})
         # A cut returns without an end; the server then closes the connection.
+        if self.background is not None:
+            await self.background()
 
     async def _parts(self) -> AsyncIterator[bytes]:
         parts = [wire.encode(name, data) for name, data in wire.events(self._turn)]
@@ -235,89 +202,6 @@ class _Server(uvicorn.Server):
 
     async def main_loop(self) -> None:
         await self._stop.wait()
-
-
-def _act(
-    body: dict[str, Any], caller: Caller, cue: Cue, found: Script, step: int, texts: list[str]
-) -> tuple[str, tuple[Call, ...]]:
-    """The line's text and calls; without a line what the rehearsal does by itself."""
-    line, forced = cue.line, _forced(body)
-    if line is None:
-        if cue.over:
-            return f"The rehearsal script has no further line for {caller.name}.", ()
-        if forced:
-            return "", ()
-        if caller.purpose not in {"", "execute"}:
-            return plain.NOTICE, ()
-        tools = {tool["name"]: tool.get("input_schema") or {} for tool in body.get("tools") or []}
-        return plain.turn(tools, step, plain.request(texts), _results(body))
-    if caller.lane == script.PLAIN:
-        return line.say or "", line.calls
-    given = getattr(line, caller.lane)
-    if forced and isinstance(given, dict):
-        return line.say or "", (Call(tool=forced["name"], input=given),)
-    return given if isinstance(given, str) else json.dumps(given), ()
-
-
-def _hints(body: dict[str, Any], caller: Caller, found: Script, texts: list[str]) -> dict[str, Any]:
-    if caller.lane not in {"plan", "frame"}:
-        return {}
-    agents = [line.caller for line in found.lines.values() if line.caller]
-    return plain.plan_hints(
-        wire.system_text(body), texts, [a for a in agents if a not in script.CALLERS.values()]
-    )
-
-
-def _caller(user_id: str, body: dict[str, Any]) -> Caller:
-    """Who asks, by `metadata.user_id` = task/agent/purpose; else by the forced tool's name."""
-    task, _, rest = user_id.rpartition("/")[0].rpartition("/")
-    agent, purpose = rest, user_id.rpartition("/")[2] if user_id.count("/") >= 2 else ""
-    lane = script.LANES.get(purpose, script.PLAIN)
-    forced = _forced(body)
-    if not purpose and forced:
-        own = set(script.LANES.values())
-        lane = next((word for word in own if forced["name"].endswith(word)), script.PLAIN)
-    name = script.CALLERS.get(purpose, agent)
-    return Caller(name=name, lane=lane, purpose=purpose, task=task)
-
-
-def _forced(body: dict[str, Any]) -> dict[str, Any] | None:
-    choice = body.get("tool_choice") or {}
-    named = [tool for tool in body.get("tools") or [] if tool["name"] == choice.get("name")]
-    return named[0] if named else None
-
-
-def _step(turns: list[dict[str, Any]], lane: str) -> int:
-    """How many of the assistant's turns belong to `lane`, by the ids that were given out."""
-    own = set(script.LANES.values())
-    lanes = []
-    for turn in turns:
-        if turn["role"] == "assistant":
-            ids = [str(b.get("id")) for b in wire.blocks(turn) if b.get("type") == "tool_use"]
-            marked = [id_.split("_")[1] for id_ in ids if id_.count("_") >= 2]
-            lanes.append(next((one for one in marked if one in own), script.PLAIN))
-    return lanes.count(lane)
-
-
-def _last_asked(turns: list[dict[str, Any]]) -> int:
-    """The last user's turn that is no answer to a tool call."""
-    return max(
-        number
-        for number, turn in enumerate(turns)
-        if number == 0 or all(block.get("type") == "text" for block in wire.blocks(turn))
-        if number == 0 or turn["role"] == "user"
-    )
-
-
-def _results(body: dict[str, Any]) -> list[str]:
-    """The text of every tool result so far."""
-    found = []
-    for turn in body["messages"]:
-        for block in wire.blocks(turn):
-            if block.get("type") == "tool_result":
-                parts = wire.blocks(block)
-                found.append("\n".join(part.get("text", "") for part in parts))
-    return found
 
 
 def _half(parts: list[bytes]) -> int:

@@ -17,11 +17,17 @@ LOOK = ("glob", "shell")
 WRITE = "write"
 EFFORT = re.compile(r"effort\W{1,4}(minimal|standard|extended|deep)\b", re.IGNORECASE)
 REQUEST = re.compile(r"<request>(.*?)</request>", re.DOTALL)
-ROSTER_LINE = re.compile(
-    r"^[ \t]*[-*|][ \t]*[`*]*([a-z][a-z0-9_-]*)[`*]*[ \t]*[:|(—-]", re.MULTILINE
-)
+ROSTER_LINE = re.compile(r"^[ \t]*[-*][ \t]+([a-z][a-z0-9_-]*)[ \t]*[:(]", re.MULTILINE)
 TITLE_CHARS = 60
 FOUND_CHARS = 4000
+NOTES_CRITERION = {
+    "criteria": True,
+    "id": "ISC-1",
+    "text": f"{NOTES_PATH} exists in the workspace and holds what was found",
+    "probe": True,
+    "kind": "file",
+    "path": NOTES_PATH,
+}
 #: What an honest answer picks from an enumeration, if it is there.
 HONEST = ("unmeasured", "file", "EXECUTE", "standard")
 #: Candidates for a text that must match a pattern.
@@ -38,27 +44,30 @@ def request(texts: list[str]) -> str:
 
 
 def plan_hints(system: str, texts: list[str], agents: list[str]) -> dict[str, Any]:
-    """Values for a plan of one subtask; `agents` are those that a script speaks of."""
+    """Values for a plan of one subtask. `agents`: those that a script speaks of; then what they
+    will do is the script's, and nothing is promised about it."""
     asked = request(texts)
-    effort = EFFORT.search("\n".join(texts)) or EFFORT.search(system)
-    roster = ROSTER_LINE.findall(system) or ROSTER_LINE.findall("\n".join(texts))
-    words = set(re.findall(r"[a-z0-9_-]+", asked.lower()))
-    named = [name for name in roster if name in words]
+    effort = EFFORT.search("\n".join(texts))
+    roster = ROSTER_LINE.findall(system)
+    words = re.findall(r"[a-z0-9_-]+", asked.lower())
+    named = [name for name in roster if name in words] if roster else words
     return {
-        "agent": [*agents, *named, *roster, "code"],
+        "subtasks": True,
+        "agent": [*agents, *named, *roster],
         "key": "s1",
         "title": " ".join(asked.split())[:TITLE_CHARS] or "Rehearsal",
         "summary": NOTICE,
         "instruction": asked or "Look at the workspace.",
         "effort": effort.group(1).lower() if effort else "standard",
         "budget_share": 1.0,
-        "id": "ISC-1",
-        "text": f"{NOTES_PATH} exists in the workspace",
-        "criteria": True,
-        "probe": True,
-        "kind": "file",
-        "path": NOTES_PATH,
+        **({} if agents else NOTES_CRITERION),
     }
+
+
+def frame_hints(texts: list[str], scripted: bool, again: bool) -> dict[str, Any]:
+    """Values for framing a task: one criterion where there is none and no script leads."""
+    bare = not (scripted or again or "ISC-" in "\n".join(texts))
+    return {key: value for key, value in NOTES_CRITERION.items() if bare and key != "id"}
 
 
 def turn(
@@ -83,7 +92,8 @@ def turn(
 def simplest(schema: dict[str, Any], hints: dict[str, Any]) -> Any:
     """The smallest value valid under `schema`, with `hints` by property name where they fit.
 
-    An optional property is given only when it has a hint. A list as hint: the first that fits.
+    An optional property is given, and a list of objects filled, only when it has a hint.
+    A list as hint: the first that fits.
     """
     return _value(schema, hints, "", schema.get("$defs") or schema.get("definitions") or {})
 
@@ -107,7 +117,7 @@ def _value(schema: dict[str, Any], hints: dict[str, Any], name: str, defs: dict[
         }
     if kind == "array":
         items = _resolve(schema.get("items") or {}, defs)
-        least = max(schema.get("minItems", 0), int("properties" in items))
+        least = max(schema.get("minItems", 0), int("properties" in items and name in hints))
         return [_value(items, hints, name, defs) for _ in range(least)]
     if kind in {"integer", "number"}:
         fit = [one for one in offers if isinstance(one, int | float)]

@@ -32,6 +32,7 @@ LANES = {
     "plan": "plan",
     "frame": "frame",
     "trace": "trace",
+    "conflict": "conflict",
     "judge": "verdict",
     "reflect": "reflect",
     "peer": "peer",
@@ -63,6 +64,7 @@ class Line(BaseModel):
     plan: dict[str, Any] | None = None
     frame: dict[str, Any] | str | None = None
     trace: dict[str, Any] | str | None = None
+    conflict: dict[str, Any] | None = None
     verdict: dict[str, Any] | str | None = None
     reflect: dict[str, Any] | str | None = None
     peer: dict[str, Any] | str | None = None
