@@ -65,12 +65,18 @@ class Line:
         """Send `count` packed commands until Redis has answered them: the replies, in order.
 
         A refused command's reply is its ResponseError. Over a lost connection they are sent
-        again, so each may run twice. Raises BusError after `patience_s`, or on wrong credentials.
+        again, so each may run twice; but one that blocks (`block_s`) counts as having found
+        nothing, None, once Redis is back. Raises BusError after `patience_s`, or on wrong
+        credentials.
         """
         deadline, failures = Deadline.after(patience_s), 0
         while True:
             try:
-                replies = await self._once(packed, count, SILENCE_S + block_s)
+                if failures and block_s:
+                    await self._once(pack_command(("PING",)), 1, SILENCE_S)
+                    replies = [None] * count
+                else:
+                    replies = await self._once(packed, count, SILENCE_S + block_s)
             except (AuthenticationError, AuthorizationError) as error:
                 raise BusError(f"redis: {error}") from error
             except (RedisError, OSError) as error:  # refusals are replies: this is the line

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from base import streams
-from base.errors import AIError, NotFoundError
+from base.errors import NotFoundError
+from base.live import CURSOR
 
 if TYPE_CHECKING:
     from base.bus import Bus
@@ -55,10 +56,9 @@ class DeadLetters:
 
     async def replay(self, letter_id: str) -> DeadLetter:
         stream, _, place = letter_id.rpartition("/")
-        try:
-            (entries,) = await self._bus.call(("XRANGE", streams.dlq(stream), place, place))
-        except AIError as error:  # not even the form of a place on a stream
-            raise NotFoundError(f"no dead letter {letter_id!r}") from error
+        if not CURSOR.fullmatch(place):
+            raise NotFoundError(f"no dead letter {letter_id!r}; it looks like results/1700-0")
+        (entries,) = await self._bus.call(("XRANGE", streams.dlq(stream), place, place))
         if not entries:
             raise NotFoundError(f"no dead letter {letter_id!r}")
         found = _read(stream, entries[0])

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import to_json
 from pydantic_core import PydanticSerializationError
 
 from base.errors import DecodeError, InputError
@@ -101,7 +102,7 @@ class Message(Wire):
 def encode(message: Message) -> bytes:
     """JSON bytes. Raises InputError for what JSON cannot say, such as half a surrogate pair."""
     try:
-        return message.model_dump_json(by_alias=True).encode()
+        return to_json(message, by_alias=True)
     except PydanticSerializationError as error:
         raise InputError(f"the message cannot be encoded: {error}") from error
 

@@ -50,8 +50,8 @@ if PEER == "taskiq":
                 await work.kiq(time.time(), BODY)
                 await asyncio.sleep(pause_s)
         else:  # its best: many publishes at once
-            for start in range(0, COUNT, 50):
-                size = min(50, COUNT - start)
+            for start in range(0, COUNT, 10):
+                size = min(10, COUNT - start)
                 await asyncio.gather(*[work.kiq(time.time(), BODY) for _ in range(size)])
         await broker.shutdown()
 
