@@ -123,6 +123,9 @@ async def test_an_error_never_quotes_the_value(store: Store) -> None:
     with pytest.raises(InputError) as caught:
         await store.execute("UPDATE users SET display_name = $1", "secret\ud800")
     assert "secret" not in str(caught.value)
+    with pytest.raises(InputError) as no_number:
+        await store.execute("UPDATE users SET avatar_url = $1::jsonb", {"secret": float("nan")})
+    assert "secret" not in str(no_number.value)
     with pytest.raises(StoreError) as wrong:
         await store.execute("UPDATE users SET display_name = $1", {"a": "secret"})
     assert "secret" not in str(wrong.value)

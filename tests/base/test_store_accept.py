@@ -112,8 +112,10 @@ async def test_unknown_foreign_and_deleted_conversations_look_the_same(
     store: Store, request_: Request
 ) -> None:
     _, foreign = await _user(store, "other@b.c")
-    _, deleted = await _user(store, "third@b.c")
-    await store.execute("UPDATE conversations SET status = 'deleted' WHERE id = $1", deleted)
+    deleted = await store.fetchval(
+        "INSERT INTO conversations (user_id, status) VALUES ($1, 'deleted') RETURNING id",
+        request_.user_id,
+    )
     for wrong in (foreign, deleted, "11111111-1111-1111-1111-111111111111", "no uuid", "\ud800"):
         with pytest.raises(NotFoundError, match="no conversation"):
             await store.accept(replace(request_, conversation_id=wrong), key="k")

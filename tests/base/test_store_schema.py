@@ -83,6 +83,18 @@ async def test_a_failing_migration_leaves_nothing(empty: Store, tmp_path: Path) 
     assert await empty.migrate(tmp_path) == [bad.name]
 
 
+async def test_a_migration_that_cannot_be_noted_leaves_nothing(
+    empty: Store, tmp_path: Path
+) -> None:
+    count = len(_copy(tmp_path))
+    bad = tmp_path / f"{count + 1:04}_bad.sql"
+    bad.write_text("CREATE TABLE half (id INT); DROP TABLE schema_migrations;")
+    with pytest.raises(StoreError, match="was undone"):
+        await empty.migrate(tmp_path)
+    assert "half" not in await _tables(empty)
+    assert await empty.fetchval("SELECT count(*) FROM schema_migrations") == count
+
+
 async def test_an_edited_file_is_refused(empty: Store, tmp_path: Path) -> None:
     files = _copy(tmp_path)
     await empty.migrate(tmp_path)
