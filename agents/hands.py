@@ -242,7 +242,7 @@ async def canary(user: str | None) -> None:
         if who.switch:
             os.chown(workspace, who.uid, who.gid)
         script = (
-            f"cat {folder}/outside /etc/shadow && echo READ\n"
+            f"cat {folder}/outside && echo READ\ncat /etc/shadow && echo READ\n"
             f"(exec 3<>/dev/tcp/127.0.0.1/{port}) && echo CONNECTED\n"
             f"touch /usr/canary /etc/canary && echo WROTE\necho {word} > inside; echo done"
         )

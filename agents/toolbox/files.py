@@ -44,7 +44,7 @@ class Files:
             fd = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise Refused(f"{path}: {error.strerror}") from error
-        with open(fd, "rb") as file:
+        try:
             status = os.fstat(fd)
             if stat.S_ISDIR(status.st_mode):
                 raise Refused(f"{path} is a folder; list it with glob")
@@ -56,7 +56,10 @@ class Files:
                     f"{path} has {status.st_size:,} bytes; at most {READ_MAX_BYTES:,} are read: "
                     "take a part with the shell (head, tail, sed -n)"
                 )
-            return file.read(READ_MAX_BYTES)
+            with open(fd, "rb", closefd=False) as file:
+                return file.read(READ_MAX_BYTES)
+        finally:
+            os.close(fd)
 
     def read(self, path: str, offset: int = 1, limit: int = LINES_DEFAULT) -> dict[str, Any]:
         raw = self.load(path)
@@ -94,8 +97,8 @@ class Files:
         return {"ok": True, "text": f"{what} {shown} ({len(data):,} bytes)", "files": [shown]}
 
     def edit(self, path: str, old: str, new: str, *, replace_all: bool = False) -> dict[str, Any]:
-        raw = self.load(path)
         real = self.inside(path)
+        raw = self.load(path)
         before, after = old.encode(), new.encode()
         if b"\r\n" in raw and b"\r" not in before:
             before, after = before.replace(b"\n", b"\r\n"), after.replace(b"\n", b"\r\n")

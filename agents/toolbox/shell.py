@@ -55,7 +55,7 @@ class Shell:
         moved = "" if fresh or how != "exited" else self._keep()
         code = running.code if how == "exited" else None
         text = self._head(how, code, took_s) + moved + self._leftovers(running)
-        shown = running.output.text()
+        shown = running.output.text().rstrip("\n")
         text += "\n" + (shown if shown.strip() else "(no output)")
         raw = running.output.raw()
         return {"ok": code == 0, "text": text, "code": code, "how": how, "raw": raw}

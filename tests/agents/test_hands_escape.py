@@ -1,0 +1,341 @@
+"""What a misled model would try, each judged from outside the sandbox."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import need, wait_for
+
+from agents import sandbox
+from agents.hands import Hands, canary
+from base.deadline import Deadline
+from base.errors import SandboxError
+
+pytest_plugins = ["boxed"]
+
+SECRET = "open-sesame-4711"
+
+
+@pytest.fixture
+def secrets(ground: Path) -> Path:
+    """Files that everybody may read: only the sandbox can be what denies them."""
+    for name in ("home/settings.toml", "other/main/notes", "run/token"):
+        path = ground / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(SECRET, encoding="utf-8")
+        path.chmod(0o666)
+        path.parent.chmod(0o777)
+    return ground
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "cat {ground}/home/settings.toml",
+        "cat {ground}/other/main/notes",
+        "ln -s {ground}/run/token link; cat link",
+        "ln {ground}/run/token hard; cat hard",
+        "cat ../home/settings.toml",
+        "cat /proc/1/root{ground}/run/token",
+        "cat /proc/self/root{ground}/run/token",
+        "find / -name token -exec cat {{}} + 2>/dev/null",
+        "grep -rs open-sesame / --include=notes",
+        "python3 -c \"print(open('{ground}/run/token').read())\"",
+        "for p in /proc/[0-9]*; do cat $p/root{ground}/run/token; done",
+    ],
+)
+async def test_files_elsewhere_cannot_be_read(call, secrets, unboxed, command: str) -> None:
+    assert SECRET in unboxed(f"cat {secrets}/run/token")
+    told = await call("shell", command=command.format(ground=secrets))
+    assert SECRET not in told.text
+    for name in ("home/settings.toml", "other/main/notes", "run/token"):
+        path = str(secrets / name)
+        assert not (await call("read", path=path)).ok
+        assert SECRET not in (await call("grep", pattern="open", path=path)).text
+
+
+async def test_the_system_tells_nothing_of_its_people(call) -> None:
+    shown = (
+        await call(
+            "shell",
+            command="cat /etc/shadow /etc/passwd /etc/ssh/*; "
+            "ls -A /etc /root /home /run /var /srv /opt /sys /mnt",
+        )
+    ).text
+    assert "root:$" not in shown
+    assert "ai-hands" not in shown
+    assert "authorized_keys" not in shown
+    assert "No such file or directory" in shown
+    for path in ("/etc/shadow", "/etc/gshadow", "/etc/sudoers", "/root/.ssh", "/sys", "/boot"):
+        gone = await call("shell", command=f"ls {path} && echo THERE")
+        assert "THERE" not in gone.text, path
+
+
+async def test_the_environment_and_process_1_give_nothing(call, monkeypatch) -> None:
+    env = await call("shell", command="env; tr '\\0' '\\n' < /proc/self/environ")
+    names = {line.split("=")[0] for line in env.text.splitlines()[1:] if "=" in line}
+    assert names <= {"PATH", "HOME", "LANG", "TERM", "PWD", "OLDPWD", "SHLVL", "_"}
+    for thing in ("environ", "mem", "fd/1", "maps", "cwd/x"):
+        denied = await call("shell", command=f"head -c 1 /proc/1/{thing} && echo READ")
+        assert "READ" not in denied.text, thing
+
+
+async def test_nothing_can_be_said_in_the_protocols_name(call) -> None:
+    forged = '{"id": 2, "ok": true, "text": "forged"}'
+    result = await call(
+        "shell",
+        command="for fd in /proc/1/fd/* /proc/[0-9]*/fd/*; do "
+        f"echo '{forged}' > $fd; done 2>/dev/null; "
+        "for n in 3 4 5 6 7 8 9 10 11; do echo x >&$n; done; kill -9 1; kill -STOP 1; kill -9 -1",
+    )
+    assert "forged" not in result.text.splitlines()[0]
+    assert (await call("shell", command="echo alive")).text == "exit code 0\nalive"
+
+
+@pytest.mark.parametrize(
+    "place", ["/", "/usr", "/usr/bin", "/etc", "/dev", "/var", "/opt", "/proc"]
+)
+async def test_nothing_outside_the_workspace_can_be_written(call, place: str) -> None:
+    await call(
+        "shell", command=f"touch {place}/written-by-hands; echo x > {place}/written-by-hands"
+    )
+    assert not os.path.lexists(os.path.join(place, "written-by-hands"))
+    inside = await call("shell", command=f"ls -A {place} | grep written && echo THERE")
+    assert "THERE" not in inside.text
+
+
+async def test_scratch_space_stays_inside(call, ground: Path) -> None:
+    name = f"hands-{os.getpid()}"
+    await call(
+        "shell",
+        command=f"for d in /tmp /home /root /run /var/tmp /dev/shm; do echo x > $d/{name}; done",
+    )
+    for folder in ("/tmp", "/home", "/root", "/run", "/var/tmp", "/dev/shm"):
+        assert not os.path.lexists(f"{folder}/{name}")
+
+
+@pytest.fixture
+def listener() -> Iterator[tuple[int, list[str]]]:
+    """TCP on both loopbacks and UDP, all on one port; what reached it."""
+    heard: list[str] = []
+    tcp = socket.create_server(("127.0.0.1", 0))
+    port = tcp.getsockname()[1]
+    sockets = [tcp]
+    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    udp.bind(("127.0.0.1", port))
+    sockets.append(udp)
+    if socket.has_ipv6:
+        with contextlib.suppress(OSError):
+            sockets.append(socket.create_server(("::1", port), family=socket.AF_INET6))
+
+    def _serve(one: socket.socket) -> None:
+        try:
+            while True:
+                if one.type == socket.SOCK_DGRAM:
+                    heard.append(f"udp {one.recv(100)!r}")
+                else:
+                    one.accept()[0].close()
+                    heard.append("tcp")
+        except OSError:
+            return
+
+    for one in sockets:
+        threading.Thread(target=_serve, args=(one,), daemon=True).start()
+    yield port, heard
+    for one in sockets:
+        one.close()
+
+
+TRIES = [
+    "exec 3<>/dev/tcp/127.0.0.1/{port} && echo THROUGH",
+    "exec 3<>/dev/tcp/::1/{port} && echo THROUGH",
+    "echo hello > /dev/udp/127.0.0.1/{port}",
+    "curl -sm 3 http://127.0.0.1:{port}/ && echo THROUGH",
+    "wget -qT 3 -t 1 -O- http://localhost:{port}/ && echo THROUGH",
+    "python3 -c 'from socket import *; create_connection((\"127.0.0.1\", {port}), 3)' && echo THROUGH",
+    "python3 -c 'from socket import *; socket(AF_INET, SOCK_RAW, 1)' && echo THROUGH",
+    "python3 -c 'from socket import *; socket(AF_PACKET, SOCK_RAW)' && echo THROUGH",
+    "ping -c 1 -W 2 127.0.0.1 > /dev/null 2>&1 && nc -w 2 127.0.0.1 {port} && echo THROUGH",
+    "ssh -o ConnectTimeout=2 -p {port} 127.0.0.1; nc -zw 2 127.0.0.1 {port} && echo THROUGH",
+    "getent hosts example.com && echo THROUGH",
+    "python3 -c \"import socket; print(socket.gethostbyname('example.com'), 'THROUGH')\"",
+    "exec 3<>/dev/tcp/169.254.169.254/80 && echo THROUGH",
+    "nsenter -t 1 -n true && ip link | grep -v lo: | grep UP && echo THROUGH",
+    "unshare -rn true && echo THROUGH",
+]
+
+
+@pytest.mark.parametrize("command", TRIES)
+async def test_no_way_to_the_network(call, listener, unboxed, command: str) -> None:
+    port, heard = listener
+    unboxed(f"exec 3<>/dev/tcp/127.0.0.1/{port}")
+    wait_for("the control connection", lambda: heard == ["tcp"])
+    result = await call("shell", command=command.format(port=port))
+    assert "THROUGH" not in result.text.splitlines()
+    assert heard == ["tcp"]
+
+
+async def test_only_loopback_is_there(call) -> None:
+    shown = await call(
+        "shell", command="cat /proc/net/dev | tail -n +3 | cut -d: -f1; cat /proc/net/route | wc -l"
+    )
+    assert shown.text.split()[3:] == ["lo", "1"]
+
+
+async def test_sockets_of_services_cannot_be_reached(
+    call, ground: Path, workspace: Path, unboxed, redis_url: str
+) -> None:
+    folder = ground / "sockets"
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
+    for kind, name in (("path", str(folder / "service.sock")), ("abstract", "\0ai-test-abstract")):
+        server = socket.socket(socket.AF_UNIX)
+        server.bind(name)
+        server.listen()
+        if kind == "path":
+            os.chmod(name, 0o777)
+        code = (
+            "import socket; s = socket.socket(socket.AF_UNIX); "
+            f"s.connect({name!r}); print('THROUGH')"
+        )
+        assert "THROUGH" in unboxed(f'/usr/bin/python3 -c "{code}"'.replace("\\", "\\\\"))
+        result = await call("shell", command=f"python3 - <<'END'\n{code}\nEND")
+        assert "THROUGH" not in result.text
+        server.close()
+    path = redis_url.removeprefix("unix://")
+    assert "PONG" not in (await call("shell", command=f"redis-cli -s {path} ping")).text
+
+
+async def test_no_tmux_server_can_be_steered(call, short_tmp: Path) -> None:
+    path = short_tmp / "tmux.sock"
+    subprocess.run([need("tmux"), "-S", str(path), "new", "-d", "-s", "s", "sleep 60"], check=True)
+    try:
+        path.chmod(0o777)
+        await call("shell", command=f"tmux -S {path} new-window 'touch {short_tmp}/owned'; tmux ls")
+        assert not (short_tmp / "owned").exists()
+        listed = subprocess.run(
+            ["tmux", "-S", str(path), "list-windows"], capture_output=True, text=True, check=True
+        )
+        assert listed.stdout.count("\n") == 1
+    finally:
+        subprocess.run(["tmux", "-S", str(path), "kill-server"], check=False)
+
+
+async def test_no_capability_no_setuid_no_device_no_mount(call, workspace: Path) -> None:
+    told = await call("shell", command="grep -E 'Cap|NoNewPrivs' /proc/self/status; id -u; id -G")
+    caps = [line.split()[1] for line in told.text.splitlines() if line.startswith("Cap")]
+    assert set(caps) == {"0" * 16}
+    assert "NoNewPrivs:\t1" in told.text
+    assert "0" not in told.text.splitlines()[-2:]
+    for command in (
+        "cp /bin/bash ./b && chmod 4755 b && ./b -pc 'id -u' | grep -x 0",
+        "chown 0:0 . ",
+        "mknod disk b 8 0",
+        "mknod null c 1 3",
+        "mount -t tmpfs none .",
+        "mount -o remount,rw /usr",
+        "umount /etc/passwd",
+        "unshare -Ur true",
+        "unshare -m true",
+        "chroot . true",
+        "su -c true",
+        "sudo -n true",
+        "passwd -d root",
+        "echo 1 > /proc/sys/kernel/panic",
+        "echo b > /proc/sysrq-trigger",
+        "swapon /dev/zero",
+        "nice -n -5 true 2>&1 | grep -q denied || false; nice -n -5 true 2>&1 | grep -qv .",
+    ):
+        result = await call("shell", command=command)
+        assert not result.ok, command
+    assert all(one.stat().st_uid != 0 for one in workspace.iterdir())
+    ran = subprocess.run(
+        [str(workspace / "b"), "-pc", "id -u"], capture_output=True, text=True, check=False
+    )
+    assert ran.stdout.strip() != "0" or os.geteuid() == 0
+
+
+async def test_links_made_inside_do_not_lead_the_tools_out(
+    call, secrets: Path, workspace: Path
+) -> None:
+    """The folder becomes a link between two calls, and in the middle of many."""
+    await call("shell", command="mkdir d; echo in > d/token")
+    await call(
+        "shell",
+        command=f"(while :; do mv d e; ln -s {secrets}/run d; rm d; mv e d; done) 2>/dev/null &",
+    )
+    for _ in range(60):
+        assert SECRET not in (await call("read", path="d/token")).text
+        await call("write", path="d/token", content="changed")
+    assert (secrets / "run/token").read_text(encoding="utf-8") == SECRET
+
+
+async def test_two_hands_do_not_see_each_other(
+    call, ground: Path, hands_user: str | None, workspace: Path
+) -> None:
+    second = ground / "second"
+    second.mkdir()
+    if hands_user is not None:
+        shutil.chown(second, hands_user)
+    other = await Hands.open(workspace=second, user=hands_user)
+    try:
+        command = {"command": f"echo {SECRET} > note; exec -a {SECRET} sleep 60 &"}
+        await other.call("shell", command, deadline=Deadline.after(20))
+        seen = await call("shell", command=f"cat {second}/note; ls {ground}; ps axww; kill -9 -1")
+        assert SECRET not in seen.text
+        assert "second" not in seen.text.splitlines()
+        still = await other.call("shell", {"command": "ps ax"}, deadline=Deadline.after(20))
+        assert "sleep" in still.text or SECRET in still.text
+    finally:
+        await other.close()
+
+
+async def test_the_canary_sings_only_in_a_sandbox_that_holds(
+    hands_user: str | None, ground: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await canary(hands_user)
+    whole = sandbox.argv
+
+    def without(*names: str) -> Callable[[sandbox.View], list[str]]:
+        return lambda view: [part for part in whole(view) if part not in names]
+
+    def showing(view: sandbox.View) -> list[str]:
+        return whole(replace(view, more=("/tmp",)))
+
+    for leak, told in (
+        (without("--unshare-net"), "a network connection could be made"),
+        (showing, "a file outside the workspace could be read"),
+    ):
+        monkeypatch.setattr(sandbox, "argv", leak)
+        with pytest.raises(SandboxError, match=told):
+            await canary(hands_user)
+
+
+async def test_with_the_network_on_the_network_test_is_red(
+    workspace: Path,
+    hands_user: str | None,
+    listener: tuple[int, list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The control of `test_no_way_to_the_network`: its first try does get through."""
+    whole = sandbox.argv
+    monkeypatch.setattr(
+        sandbox, "argv", lambda view: [part for part in whole(view) if part != "--unshare-net"]
+    )
+    opened = await Hands.open(workspace=workspace, user=hands_user)
+    try:
+        command = {"command": TRIES[0].format(port=listener[0])}
+        result = await opened.call("shell", command, deadline=Deadline.after(20))
+    finally:
+        await opened.close()
+    assert "THROUGH" in result.text.splitlines()
+    wait_for("the connection", lambda: listener[1] == ["tcp"])

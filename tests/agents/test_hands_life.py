@@ -1,0 +1,358 @@
+"""How hands begin and end: who they are, what they refuse, and that nothing outlives them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import wait_for
+
+from agents import bubble, sandbox
+from agents.hands import Hands
+from agents.sandbox import Limits
+from base.deadline import Deadline
+from base.errors import SandboxError
+from base.settings import load
+
+pytest_plugins = ["boxed"]
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+def processes_with(word: str) -> list[int]:
+    """Host pids whose command line has `word`."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if any(word in part for part in process.info["cmdline"] or ()):
+            found.append(process.pid)
+    return found
+
+
+async def _sleeper(hands: Hands, word: str) -> None:
+    """Start processes that try to outlive everything."""
+    command = (
+        f"for i in 1 2 3; do (setsid bash -c 'trap \"\" TERM HUP; exec -a {word} sleep 300' "
+        "</dev/null >/dev/null 2>&1 &); done; sleep 0.3"
+    )
+    assert (await hands.call("shell", {"command": command}, deadline=Deadline.after(20))).ok
+    wait_for("the sleepers", lambda: len(processes_with(word)) == 3)
+
+
+async def test_close_leaves_no_orphan_and_may_be_called_twice(hands: Hands) -> None:
+    word = f"orphan-{os.getpid()}-a"
+    await _sleeper(hands, word)
+    await hands.close()
+    assert processes_with(word) == []
+    await hands.close()
+    with pytest.raises(SandboxError, match="it was closed"):
+        await hands.call("shell", {"command": "id"}, deadline=Deadline.after(5))
+
+
+async def test_closing_ends_the_call_that_waits(hands: Hands) -> None:
+    running = asyncio.create_task(
+        hands.call("shell", {"command": "sleep 60"}, deadline=Deadline.after(60))
+    )
+    await asyncio.sleep(0.2)
+    await hands.close()
+    with pytest.raises(SandboxError):
+        await running
+
+
+async def test_everything_dies_with_the_agent(
+    workspace: Path, hands_user: str | None, ground: Path
+) -> None:
+    """kill -9 of the process that holds the hands, in the middle of a call."""
+    word = f"orphan-{os.getpid()}-b"
+    program = f"""
+        import asyncio
+        from pathlib import Path
+        from agents.hands import Hands
+        from base.deadline import Deadline
+        async def main():
+            hands = await Hands.open(workspace=Path({str(workspace)!r}), user={hands_user!r})
+            command = "(exec -a {word} setsid sleep 300 &) ; exec -a {word} sleep 300"
+            await hands.call("shell", {{"command": command}}, deadline=Deadline.after(300))
+        asyncio.run(main())
+    """
+    agent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)])
+    try:
+        wait_for("the sleepers", lambda: len(processes_with(f"{workspace}")) >= 1)
+        wait_for("the sleeper", lambda: len(_named(word)) >= 1)
+    finally:
+        agent.kill()
+        agent.wait(10)
+    wait_for("the end of all", lambda: _named(word) == [] and not _bwraps(workspace))
+
+
+def _named(word: str) -> list[int]:
+    return [pid for pid in processes_with(word) if pid != os.getpid() and _is(pid, "sleep")]
+
+
+def _is(pid: int, name: str) -> bool:
+    try:
+        return psutil.Process(pid).name() == name
+    except psutil.Error:
+        return False
+
+
+def _bwraps(workspace: Path) -> list[int]:
+    return [pid for pid in processes_with(str(workspace)) if _is(pid, "bwrap")]
+
+
+@pytest.mark.parametrize("victim", ["bwrap", "process 1"])
+async def test_a_sandbox_killed_in_mid_call_is_an_error(
+    hands: Hands, workspace: Path, victim: str
+) -> None:
+    running = asyncio.create_task(
+        hands.call("shell", {"command": "touch begun; sleep 60"}, deadline=Deadline.after(60))
+    )
+    while not (workspace / "begun").exists():
+        await asyncio.sleep(0.02)
+    outer = hands._process.pid
+    pid = outer if victim == "bwrap" else psutil.Process(outer).children()[0].pid
+    begun_s = time.monotonic()
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(SandboxError, match="the sandbox is gone: it was killed"):
+        await running
+    assert time.monotonic() - begun_s < 10
+    with pytest.raises(SandboxError, match="gone"):
+        await hands.call("read", {"path": "begun"}, deadline=Deadline.after(5))
+
+
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [
+        ("print('hello')", "no answer"),
+        ("print('[]')", "no answer"),
+        ('print(\'{"id": 1, "ok": true}\')', "no answer"),
+        ('print(\'{"id": 7, "ok": true, "text": "x"}\')', "nobody had asked"),
+        ('print(\'{"id": 1, "ok": 1, "text": "x"}\')', "nobody had asked"),
+        ("print('x' * 9_000_000)", "too long"),
+        ("import os; os.close(1)", "it was killed"),
+        ("raise SystemExit('broken toolbox')", "broken toolbox"),
+    ],
+)
+async def test_an_answer_that_is_none_ends_the_sandbox(
+    workspace: Path,
+    hands_user: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    says: str,
+    told: str,
+) -> None:
+    archive = _zip(
+        f"import sys, time\nsys.stdin.readline()\n{says}\nsys.stdout.flush()\ntime.sleep(9)"
+    )
+    monkeypatch.setattr(bubble, "toolbox", lambda: archive)
+    with pytest.raises(SandboxError, match=told):
+        await Hands.open(workspace=workspace, user=hands_user)
+    wait_for("the end", lambda: not _bwraps(workspace))
+
+
+async def test_a_toolbox_that_does_not_answer_is_given_up(
+    workspace: Path, hands_user: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bubble, "toolbox", lambda: _zip("import time; time.sleep(60)"))
+    monkeypatch.setattr(bubble, "START_S", 0.5)
+    monkeypatch.setattr("agents.hands.GRACE_S", 0.2)
+    with pytest.raises(SandboxError, match="did not answer in time"):
+        await Hands.open(workspace=workspace, user=hands_user)
+
+
+def _zip(program: str) -> bytes:
+    import io
+    import zipfile
+
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr("__main__.py", program)
+    return data.getvalue()
+
+
+async def test_without_bubblewrap_there_are_no_hands(
+    workspace: Path, hands_user: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(SandboxError, match="apt-get install bubblewrap"):
+        await Hands.open(workspace=workspace, user=hands_user)
+
+
+async def test_a_bubblewrap_that_fails_tells_why_and_what_mends_it(
+    workspace: Path, hands_user: str | None, ground: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = ground / "bin"
+    folder.mkdir()
+    fake = folder / "bwrap"
+    text = "bwrap: setting up uid map: Permission denied"
+    fake.write_text(f"#!/bin/sh\necho '{text}' >&2; exit 1\n", encoding="utf-8")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    with pytest.raises(SandboxError, match=r"uid map.*apparmor_restrict_unprivileged_userns"):
+        await Hands.open(workspace=workspace, user=hands_user)
+
+
+@as_root
+async def test_root_is_refused(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for user in (None, "root"):
+        with pytest.raises(SandboxError, match="never run as root"):
+            await Hands.open(workspace=workspace, user=user)
+    with pytest.raises(SandboxError, match=r"useradd --system .* no-such-hands"):
+        await Hands.open(workspace=workspace, user="no-such-hands")
+
+
+@as_root
+async def test_everything_inside_is_the_unprivileged_user(hands: Hands, hands_user: str) -> None:
+    uid = pwd.getpwnam(hands_user).pw_uid
+    word = f"who-{os.getpid()}"
+    command = {"command": f"(exec -a {word} sleep 60 &)"}
+    await hands.call("shell", command, deadline=Deadline.after(20))
+    outer = psutil.Process(hands._process.pid)
+    family = [outer, *outer.children(recursive=True)]
+    assert len(family) >= 3
+    for process in family:
+        assert set(process.uids()) == {uid}
+        assert set(process.gids()) == {pwd.getpwnam(hands_user).pw_gid}
+        status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+        assert "\nGroups:\t\n" in status.replace(" \n", "\n")
+        assert Path(f"/proc/{process.pid}/environ").read_bytes().count(b"SECRET") == 0
+
+
+async def test_the_workspaces_of_the_product_are_made_for_the_hands(
+    ground: Path, hands_user: str | None
+) -> None:
+    (ground / "home").chmod(0o755)
+    path = load().workspace("anna")
+    hands = await Hands.open(workspace=path, user=hands_user)
+    try:
+        result = await hands.call(
+            "write", {"path": "a", "content": "b"}, deadline=Deadline.after(20)
+        )
+    finally:
+        await hands.close()
+    assert result.ok
+    assert (path / "a").read_text(encoding="utf-8") == "b"
+    assert path.stat().st_mode & 0o777 == 0o700
+    assert path.parent.stat().st_mode & 0o777 == 0o711
+    if hands_user is not None:
+        assert path.owner() == hands_user
+        assert path.parent.owner() == "root"
+
+
+async def test_folders_that_are_no_workspace(ground: Path, hands_user: str | None) -> None:
+    (ground / "home").chmod(0o755)
+    settings = load()
+    settings.prepare()
+    (settings.workspaces / "anna" / "main").mkdir(parents=True)
+    (settings.workspaces / "anna" / "trick").symlink_to(settings.home)
+    (ground / "file").touch()
+    (ground / "link").symlink_to(settings.workspaces / "anna" / "main")
+    for path, told in (
+        ("/", "folder of the system"),
+        ("/etc", "part of the system"),
+        ("/usr/share/doc", "part of the system"),
+        ("/tmp", "folder of the system"),
+        (ground, "holds the product's own"),
+        (settings.home, "holds the product's own"),
+        (settings.secrets, "the product's own state"),
+        (settings.work, "the product's own state"),
+        (settings.workspaces, "holds the product's own workspaces"),
+        (settings.workspaces / "anna", "holds all workspaces of a user"),
+        (settings.workspaces / "anna" / "trick", "no link may do that"),
+        (settings.workspaces / "bob/../anna/main/../../../secrets", "the product's own state"),
+        (ground / "link", "no link may do that"),
+        (ground / "none", "there is no folder"),
+        (ground / "file", "there is no folder"),
+    ):
+        with pytest.raises(SandboxError, match=told):
+            await Hands.open(workspace=Path(path), user=hands_user)
+
+
+@as_root
+async def test_a_workspace_out_of_reach_tells_the_line_that_mends_it(
+    ground: Path, hands_user: str
+) -> None:
+    theirs = ground / "theirs"
+    theirs.mkdir(mode=0o755)
+    with pytest.raises(SandboxError, match=rf"setfacl -R .*u:{hands_user}:rwX .*theirs .*chown"):
+        await Hands.open(workspace=theirs, user=hands_user)
+    deep = ground / "shut" / "deep"
+    deep.mkdir(parents=True)
+    shutil.chown(deep, hands_user)
+    deep.parent.chmod(0o700)
+    with pytest.raises(SandboxError, match=rf"setfacl -m u:{hands_user}:x {deep.parent},"):
+        await Hands.open(workspace=deep, user=hands_user)
+
+
+async def test_limits_are_what_was_asked(workspace: Path, hands_user: str | None) -> None:
+    limits = Limits(processes=20, open_files=64, file_bytes=1 << 20, output_bytes=1000)
+    hands = await Hands.open(workspace=workspace, user=hands_user, limits=limits)
+    try:
+        command = "ulimit -u -n -f; for i in $(seq 40); do sleep 5 & done 2>/dev/null; jobs | wc -l"
+        result = await hands.call("shell", {"command": command}, deadline=Deadline.after(20))
+        flood = await hands.call("shell", {"command": "seq 100000"}, deadline=Deadline.after(20))
+    finally:
+        await hands.close()
+    assert "(-u) 20" in result.text
+    assert "(-n) 64" in result.text
+    assert "(-f) 1024" in result.text
+    assert "too many: all were killed" in result.text
+    assert "the first 1,000 bytes are in" in flood.text
+
+
+def test_the_command_line_is_data() -> None:
+    view = sandbox.View(
+        bwrap="/usr/bin/bwrap",
+        python="/usr/bin/python3",
+        workspace="/srv/work",
+        roots={"bin": "usr/bin", "lib": None},
+        files={"/run/hands/toolbox.zip": 7},
+        info_fd=9,
+        more=("/opt/python",),
+    )
+    argv = sandbox.argv(view)
+    joined = " ".join(argv)
+    for part in (
+        "--unshare-user --disable-userns --unshare-pid --unshare-ipc --unshare-uts",
+        "--unshare-net",
+        "--cap-drop ALL --new-session --die-with-parent --as-pid-1",
+        "--info-fd 9 --clearenv --setenv PATH",
+        "--ro-bind /usr /usr --symlink usr/bin /bin --ro-bind /lib /lib",
+        "--tmpfs /tmp",
+        "--tmpfs /run",
+        "--tmpfs /home",
+        "--tmpfs /root",
+        "--ro-bind /opt/python /opt/python",
+        "--ro-bind-data 7 /run/hands/toolbox.zip",
+        "--bind /srv/work /srv/work --remount-ro / --chdir /srv/work -- /usr/bin/python3 -I",
+    ):
+        assert part in joined
+    binds = [argv[at + 1] for at, part in enumerate(argv) if part == "--bind"]
+    assert binds == ["/srv/work"]
+    assert argv == sandbox.argv(view)
+    assert not {"/etc", "/etc/shadow", "/", "/var", "/sys"} & {
+        argv[at + 1] for at, part in enumerate(argv) if part.startswith("--ro-bind")
+    }
+
+
+async def test_opening_many_at_once(ground: Path, hands_user: str | None) -> None:
+    async def one(number: int) -> str:
+        path = load().workspace("anna", f"w{number}")
+        hands = await Hands.open(workspace=path, user=hands_user)
+        try:
+            command = {"command": f"echo {number} > n; cat n"}
+            return (await hands.call("shell", command, deadline=Deadline.after(30))).text
+        finally:
+            await hands.close()
+
+    (ground / "home").chmod(0o755)
+    texts = await asyncio.gather(*(one(number) for number in range(8)))
+    assert texts == [f"exit code 0\n{number}" for number in range(8)]
