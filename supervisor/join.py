@@ -221,15 +221,11 @@ async def join(
             )
             usage += reply.usage
             calls = [call for call in reply.tool_calls if call.name == TOOL["name"]]
-            if calls:
-                found = contradictions(calls[0].input, agents)
+            found = contradictions(calls[0].input, agents) if calls else ()
+            if found:
                 found = await _settle(found, done, root, questions, levels)
                 results = [
-                    {
-                        "type": "tool_result",
-                        "tool_use_id": call.id,
-                        "content": settlement(found) or "No contradictions.",
-                    }
+                    {"type": "tool_result", "tool_use_id": call.id, "content": settlement(found)}
                     for call in reply.tool_calls
                 ]
                 text = {"type": "text", "text": JOIN_ASK}

@@ -89,6 +89,7 @@ async def run(parts: Parts, post: HeldLock, stop: asyncio.Event) -> None:
 
 async def core(parts: Parts) -> None:
     """The loop: new requests, then ready subtasks, then joins; now and then the sweep."""
+    parts.slots.add("warm the model's client", 10, parts.llm.warm)
     await _recover(parts)
     sweep_at_s = time.monotonic() + parts.settings.sweep_s
     while True:

@@ -318,7 +318,7 @@ async def test_contradiction_is_put_to_both_agents_once(world: World) -> None:
         script(
             "find the port, both of you",
             planned(step("a", "code"), step("b", "data")),
-            {"for": "join", "tool": "list_contradictions", "input": found},
+            {"for": "join", "conflict": found},
             {"for": "join", "say": "They disagreed about the port; code is right."},
         )
     )
