@@ -204,6 +204,7 @@ class Settings(BaseSettings):
             (self.secrets, 0o700),
             (self.logs, 0o700),
             (self.run, 0o700),
+            (self.memory, 0o700),
             (self.work, 0o700),
             (self.workspaces, 0o711),
         ]

@@ -110,11 +110,11 @@ def ask(
     as_json: AsJson = False,
 ) -> None:
     """Send a task and stream its plan, progress and answer."""
-    from portal.cli_ask import follow, send
+    from portal.cli_ask import follow, prepare, send
 
     if text == "-":
         text = sys.stdin.read()
-    sent = send(
+    request = prepare(
         text,
         agent=agent,
         effort=effort,
@@ -123,9 +123,10 @@ def ask(
         priority=priority,
     )
     if not wait:
+        sent = send(request)
         show(sent, True) if as_json else typer.echo(sent["task_id"])
         return
-    raise typer.Exit(follow(settings(), sent, as_json))
+    raise typer.Exit(follow(settings(), request, as_json))
 
 
 @app.command()
@@ -153,13 +154,13 @@ def login_link(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def passwd(
-    email: Annotated[str, typer.Argument(help="Whose password.")] = "admin@local",
-) -> None:
-    """Set a password for signing in to the portal."""
-    word = typer.prompt("New password", hide_input=True, confirmation_prompt=True)
-    call("POST", "/api/auth/password", body={"email": email, "password": word})
-    typer.echo(f"password of {email} set")
+def passwd() -> None:
+    """Set the owner's password (admin@local) for signing in to the portal."""
+    word = typer.prompt("New password (12 characters or more)", hide_input=True)
+    if typer.prompt("Once more", hide_input=True) != word:
+        stop("the two are not the same", 2)
+    call("POST", "/api/auth/password", body={"new_password": word})
+    typer.echo("password of admin@local set")
 
 
 @app.command()
@@ -171,8 +172,8 @@ def events(
     """What happened lately, oldest first."""
     page = call("GET", "/api/events", params={"after": after, "limit": limit})
     rows = [
-        {**event, "said": " ".join(f"{key}={value}" for key, value in event["data"].items())}
-        for event in page["events"]
+        {**one["event"], "said": " ".join(f"{k}={v}" for k, v in one["event"]["data"].items())}
+        for one in page["events"]
     ]
     columns = (("timestamp", "WHEN"), ("agent", "WHO"), ("kind", "WHAT"), ("said", ""))
     show(page if as_json else rows, as_json, columns)
@@ -221,7 +222,7 @@ def agents_list(as_json: AsJson = False) -> None:
     columns = (
         ("name", "AGENT"),
         ("status", "STATE"),
-        ("heartbeat_age_s", "HEARTBEAT s"),
+        ("last_heartbeat", "HEARTBEAT"),
         ("current_task_id", "TASK"),
     )
     show(page if as_json else page["agents"], as_json, columns)
@@ -290,11 +291,11 @@ def dlq_replay(letter_id: str, as_json: AsJson = False) -> None:
 
 @dlq.command("purge")
 def dlq_purge(
-    all_of_them: Annotated[bool, typer.Option("--all", help="Not only those past 7 days.")] = False,
+    stream: Annotated[str | None, typer.Option(help="Only those of this stream.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Remove dead letters older than 7 days, or all."""
-    answer = call("POST", "/api/dlq/purge", body={"all": all_of_them})
+    """Delete dead letters for good (those past 7 days go by themselves)."""
+    answer = call("POST", "/api/dlq/purge", body={"stream": stream})
     show(answer, True) if as_json else typer.echo(f"{answer['purged']} removed")
 
 
@@ -302,8 +303,9 @@ def main() -> None:
     """Entry point of the `ai-infra` command."""
     try:
         app()
-    except KeyboardInterrupt:
-        sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
-        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

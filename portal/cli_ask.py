@@ -25,26 +25,32 @@ ENDED = {status.value for status in Status if status.ended}
 MARKS = {"passed": "✓", "failed": "✗", "unmeasured": "?"}
 
 
-def send(text: str, *, conversation: str | None, **fields: Any) -> dict[str, Any]:
-    """Post the message; the accepted ids, plus the event cursor from just before (`cursor`)."""
+def prepare(text: str, *, conversation: str | None, **fields: Any) -> dict[str, Any]:
+    """The request to post: `conversation` (a new one if None) and `body`."""
     if not text.strip():
         stop("there is nothing to ask: the text is empty", 2)
+    body = {"content": text, **{key: value for key, value in fields.items() if value is not None}}
     if conversation is None:
         title = " ".join(text.split())[:60]
         conversation = call("POST", "/api/conversations", body={"title": title})["id"]
-    cursor = call("GET", "/api/events", params={"limit": 1}).get("cursor")
-    body = {"content": text, **{key: value for key, value in fields.items() if value is not None}}
-    sent = call("POST", f"/api/conversations/{conversation}/messages", body=body)
-    return {**sent, "cursor": cursor}
+    return {"conversation": conversation, "body": body}
 
 
-def follow(config: Settings, sent: dict[str, Any], as_json: bool) -> int:
-    """Stream until the task ends. 0 when it completed, 1 otherwise, 3 when the portal is gone."""
-    seen = Seen(task_id=sent["task_id"], answer_id=sent["answer_message_id"], quiet=as_json)
+def send(request: dict[str, Any]) -> dict[str, Any]:
+    """Post it; the accepted ids."""
+    path = f"/api/conversations/{request['conversation']}/messages"
+    accepted: dict[str, Any] = call("POST", path, body=request["body"])
+    return accepted
+
+
+def follow(config: Settings, request: dict[str, Any], as_json: bool) -> int:
+    """Send and stream until the task ends. 0 when it completed, 1 when not, 3: portal gone."""
+    seen = Seen(quiet=as_json)
     try:
-        reached = asyncio.run(_watch(config, sent, seen))
+        reached = asyncio.run(_watch(config, request, seen))
     except KeyboardInterrupt:
-        typer.echo(f"\nit goes on without you: ai-infra tasks show {seen.task_id}", err=True)
+        if seen.task_id:
+            typer.echo(f"\nit goes on without you: ai-infra tasks show {seen.task_id}", err=True)
         return 130
     if not reached:
         typer.echo("ai-infra: lost the portal; see: ai-infra status", err=True)
@@ -62,9 +68,9 @@ def follow(config: Settings, sent: dict[str, Any], as_json: bool) -> int:
 class Seen:
     """Turns server messages into lines. `printed` is how much of the answer is on the screen."""
 
-    task_id: str
-    answer_id: str
     quiet: bool
+    task_id: str = ""
+    answer_id: str = ""
     cursor: str | None = None
     attempt: int = 0
     printed: str = ""
@@ -156,9 +162,11 @@ def render_task(whole: dict[str, Any]) -> str:
     return "\n".join([*lines, "", answer] if answer else lines)
 
 
-async def _watch(config: Settings, sent: dict[str, Any], seen: Seen) -> bool:
-    """Follow until the task ends, resuming after a dropped connection. False: gave up."""
-    seen.cursor = sent.get("cursor")
+async def _watch(config: Settings, request: dict[str, Any], seen: Seen) -> bool:
+    """Follow until the task ends, resuming after a dropped connection. False: gave up.
+
+    The subscription stands before the message is sent, so that no event is missed.
+    """
     url = f"ws://{config.host}:{config.port}/ws"
     loop = asyncio.get_running_loop()
     lost_at_s: float | None = None
@@ -167,7 +175,10 @@ async def _watch(config: Settings, sent: dict[str, Any], seen: Seen) -> bool:
         try:
             async with connect(url, additional_headers=headers, proxy=None) as socket:
                 lost_at_s = None
-                await _subscribe(socket, sent["conversation_id"], seen.cursor)
+                await _subscribe(socket, request["conversation"], seen)
+                if not seen.task_id:
+                    sent = await asyncio.to_thread(send, request)
+                    seen.task_id, seen.answer_id = sent["task_id"], sent["answer_message_id"]
                 if await _until_ended(socket, seen):
                     return True
         except (OSError, TimeoutError, WebSocketException):
@@ -177,11 +188,21 @@ async def _watch(config: Settings, sent: dict[str, Any], seen: Seen) -> bool:
     return False
 
 
-async def _subscribe(socket: ClientConnection, conversation_id: str, cursor: str | None) -> None:
+async def _subscribe(socket: ClientConnection, conversation_id: str, seen: Seen) -> None:
+    """Subscribe, from where we were if that is known, and wait until it stands."""
     payload = {"channel": "conversation", "conversation_id": conversation_id}
-    if cursor:
-        payload["last_event_id"] = cursor
+    if seen.cursor:
+        payload["last_event_id"] = seen.cursor
     await socket.send(json.dumps({"type": "subscribe", "id": "1", "payload": payload}))
+    while (frame := json.loads(await socket.recv()))["type"] != "subscribed":
+        _refused(frame)
+    seen.cursor = seen.cursor or frame["payload"]["event_id"]
+
+
+def _refused(frame: dict[str, Any]) -> None:
+    """Stop on an error frame, unless it only says that old events are gone."""
+    if frame["type"] == "error" and frame["payload"].get("code") != "resync":
+        stop(frame["payload"]["message"])
 
 
 async def _until_ended(socket: ClientConnection, seen: Seen) -> bool:
@@ -195,7 +216,6 @@ async def _until_ended(socket: ClientConnection, seen: Seen) -> bool:
             if task["task"]["status"] in ENDED:
                 return True
             continue
-        if frame["type"] == "error" and frame["payload"].get("code") != "resync":
-            stop(frame["payload"]["message"])
+        _refused(frame)
         if seen.take(frame):
             return True

@@ -37,10 +37,12 @@ def token(config: Settings) -> str:
     """A short-lived token of the local owner. Exit 3 when this home was never started."""
     from portal.auth import local_token
 
+    if not (config.secrets / "jwt-secret").is_file():
+        stop(f"not running (nothing in {config.home}); start it with: ai-infra up", 3)
     try:
         return local_token(config)
-    except (OSError, AIError):
-        stop(f"not running (no installation in {config.home}); start it with: ai-infra up", 3)
+    except (OSError, AIError) as error:
+        stop(f"cannot sign in: {error}", EXIT_NOT_RUNNING)
 
 
 def call(
@@ -80,7 +82,7 @@ def unwrap(answer: httpx.Response) -> Any:
     except json.JSONDecodeError:
         stop(f"the portal answered {answer.status_code}: {answer.text[:200]}")
     said = problem.get("detail") or problem.get("title") or f"status {answer.status_code}"
-    faults = "; ".join(str(fault) for fault in problem.get("faults", ()))
+    faults = "; ".join(f"{one['at']}: {one['message']}" for one in problem.get("faults", ()))
     code = EXIT_USAGE if answer.status_code in {400, 404, 413, 422} else EXIT_FAILED
     stop(f"{said}{': ' + faults if faults and faults not in said else ''}", code)
 

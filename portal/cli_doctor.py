@@ -73,8 +73,12 @@ def checks(settings: Settings) -> list[dict[str, Any]]:
 
 
 def _get(settings: Settings, path: str) -> httpx.Response:
+    from portal.auth import local_token
+
     url = f"http://{settings.host}:{settings.port}{path}"
-    return httpx.get(url, timeout=WAIT_S, trust_env=False)
+    known = (settings.secrets / "jwt-secret").is_file()
+    headers = {"Authorization": f"Bearer {local_token(settings)}"} if known else {}
+    return httpx.get(url, headers=headers, timeout=WAIT_S, trust_env=False)
 
 
 def _python(_: Settings) -> Finding:
