@@ -231,8 +231,7 @@ class Bus:
     async def emit(self, *events: Event) -> None:
         """Append to the live view, which keeps only the newest."""
         if events:
-            bodies = [event.model_dump_json().encode() for event in events]
-            await self.call(*[_xadd(streams.EVENTS, FIELD, raw) for raw in bodies])
+            await self.call(*[_xadd(streams.EVENTS, FIELD, encode(event)) for event in events])
             _count(streams.EVENTS, "event", len(events))
 
     # Work ----------------------------------------------------------------------------------

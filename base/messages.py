@@ -12,8 +12,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import to_json
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, to_json
 
 from base.errors import DecodeError, InputError
 
@@ -99,7 +98,7 @@ class Message(Wire):
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
 
-def encode(message: Message) -> bytes:
+def encode(message: Wire) -> bytes:
     """JSON bytes. Raises InputError for what JSON cannot say, such as half a surrogate pair."""
     try:
         return to_json(message, by_alias=True)

@@ -143,6 +143,13 @@ async def test_an_entry_that_is_no_event_is_left_out(bus: Bus) -> None:
     assert [event.agent for _, event in await bus.events_after("0")] == ["code"]
 
 
+async def test_text_that_json_cannot_say_is_one_clear_error(bus: Bus) -> None:
+    with pytest.raises(InputError):
+        await bus.emit(Event(kind=Kind.TEXT, agent="code", data={"content": "half \ud83d"}))
+    with pytest.raises(InputError):
+        await bus.publish(STREAM, message(1, "half \ud83d"))
+
+
 async def test_tail_follows_from_now_or_from_the_start(bus: Bus) -> None:
     control = streams.control("code")
     await bus.publish(control, message(1))
