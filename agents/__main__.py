@@ -1,0 +1,126 @@
+"""`python -m agents NAME [--plain]`: one agent in this window."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from functools import partial
+
+from pydantic import ValidationError
+
+from agents import keyboard, peer
+from agents.desk import Desk
+from agents.feed import Feed
+from agents.notes import Notes
+from agents.parts import Parts
+from agents.reins import Reins
+from agents.transcript import Transcript
+from base import log, program, roster, streams
+from base.bus import Bus
+from base.errors import DecodeError
+from base.llm import LLM
+from base.messages import Control, ModelCall, Outcome, decode
+from base.prices import Models
+from base.settings import Settings
+
+logger = log.get("agents")
+
+
+async def main(name: str, plain: bool, settings: Settings, stop: asyncio.Event) -> None:
+    """Wire the parts and run them until `stop`. Raises UnknownAgentError, BusError."""
+    agents, models = roster.load(settings), Models.load(settings)
+    spec = agents.get(name)
+    bus = await Bus.open(settings.redis, name)
+
+    async def spent(call: ModelCall) -> None:
+        await desk.spent(call)
+
+    async def publish(outcome: Outcome) -> None:
+        await desk.publish(outcome)
+
+    parts = Parts(
+        settings=settings,
+        bus=bus,
+        llm=LLM(settings, models, on_call=spent),
+        models=models,
+        roster=agents,
+        spec=spec,
+        transcript=Transcript(sys.stdout, plain=plain),
+        feed=Feed(bus=bus),
+        reins=Reins(stop, publish),
+        notes=Notes(name),
+    )
+    desk = Desk(parts, stop)
+    parts.transcript.banner(
+        name, spec.title, parts.model("standard", "execute"), rehearsal=settings.rehearsal
+    )
+    for fault in agents.faults:
+        parts.transcript.line(f"roster: {fault}", "33")
+    drained = asyncio.Event()
+    try:
+        await program.watch(
+            drained,
+            drain=desk.drain(),
+            work=desk.work(),
+            beat=desk.beat(),
+            feed=parts.feed.run(),
+            controls=_controls(parts, desk),
+            notes=_notes(parts),
+            peers=bus.serve(streams.peer(name), partial(peer.answer, parts), concurrency=2),
+            keyboard=keyboard.listen(parts),
+            warm=_warm(parts),
+        )
+    finally:
+        await parts.feed.flush()
+        await desk.farewell()
+        await parts.llm.close()
+        await bus.close()
+
+
+async def _warm(parts: Parts) -> None:
+    """Load the model's library while nothing waits for it."""
+    await parts.llm.warm()
+    await asyncio.Event().wait()
+
+
+async def _controls(parts: Parts, desk: Desk) -> None:
+    """Obey the control stream from its start: what was said before a restart still holds."""
+    began_ms = time.time_ns() // 1_000_000
+    async for entries in parts.bus.tail(streams.control(parts.spec.name), after="0"):
+        for entry_id, raw in entries:
+            try:
+                told = Control.model_validate(decode(raw).payload)
+            except (DecodeError, ValidationError) as error:
+                logger.warning("control dropped", error=str(error).splitlines()[0])
+                continue
+            fresh = int(entry_id.partition("-")[0]) >= began_ms
+            complaint = parts.reins.take(entry_id, told, fresh=fresh)
+            if complaint or fresh:
+                parts.transcript.line(complaint or f"[{told.verb}] {told.text}".rstrip(), "33")
+            if told.verb in {"pause", "resume"}:
+                desk.changed()
+
+
+async def _notes(parts: Parts) -> None:
+    """Gather what other agents broadcast, the last of them included."""
+    async for entries in parts.bus.tail(streams.BROADCAST, after="0"):
+        for _, raw in entries:
+            try:
+                parts.notes.take(decode(raw))
+            except DecodeError as error:
+                logger.warning("broadcast dropped", error=str(error))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m agents", description=__doc__)
+    parser.add_argument("name", help="an agent of the roster, such as code")
+    parser.add_argument("--plain", action="store_true", help="no colours")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    given = _arguments()
+    bare = given.plain or not sys.stdout.isatty()
+    program.run(given.name, partial(main, given.name, bare))

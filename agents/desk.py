@@ -1,0 +1,292 @@
+"""Where orders come in and outcomes go out: one task at a time, nothing while idle.
+
+    agent:<name> ─▶ take (may I?) ─▶ loop.run ─▶ results ─▶ ack
+
+The outcome is in the journal before it is published and published before the order is acked, so
+a crash in between gives a duplicate, which the supervisor refuses by its epoch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+
+import psutil
+from pydantic import ValidationError
+
+from agents import learn, loop
+from agents.parts import Parts
+from agents.reins import StoppingError
+from agents.task import Task
+from base import log, streams
+from base.bus import Delivery
+from base.deadline import Deadline
+from base.errors import (
+    AIError,
+    BusError,
+    ConflictError,
+    ForbiddenError,
+    InputError,
+    NotFoundError,
+    StaleLeaseError,
+    StoreError,
+)
+from base.messages import Heartbeat, Kind, Message, ModelCall, Outcome, Type, WorkOrder
+
+TAKE_S = 10.0
+AGAIN_S = 1.0
+KEEPALIVE_S = 15.0
+#: The supervisor knows the order and says no; asking again would not change it.
+REFUSALS = (StaleLeaseError, NotFoundError, ConflictError, ForbiddenError, InputError)
+
+logger = log.get("desk")
+
+
+class Desk:
+    """`work` and `beat` run for the life of the process; `idle` is set between tasks."""
+
+    def __init__(self, parts: Parts, stop: asyncio.Event) -> None:
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._parts = parts
+        self._stop = stop
+        self._status = "starting"
+        self._changed = asyncio.Event()
+
+    # Orders --------------------------------------------------------------------------------
+
+    async def work(self) -> None:
+        """Take orders until `stop`; a task in work is left at its next safe point."""
+        parts = self._parts
+        self._set("idle")
+        stream = streams.agent(parts.spec.name)
+        async for deliveries in parts.bus.consume(stream, streams.GROUP_AGENT, batch=1):
+            for delivery in deliveries:
+                self.idle.clear()
+                keeper = asyncio.create_task(self._keep(stream, delivery.id), name="keepalive")
+                try:
+                    done = await self._handle(stream, delivery)
+                finally:
+                    keeper.cancel()
+                    self.idle.set()
+                if done:
+                    await self._persist(
+                        lambda: parts.bus.ack(stream, streams.GROUP_AGENT, delivery.id)  # noqa: B023
+                    )
+            if self._stop.is_set():
+                return
+
+    async def _handle(self, stream: str, delivery: Delivery) -> bool:
+        """Whether the order is dealt with and may be acked."""
+        parts = self._parts
+        try:
+            order = WorkOrder.model_validate(delivery.message.payload)
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            reason = f"no work order: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+            await parts.bus.bury(stream, streams.GROUP_AGENT, delivery, reason)
+            return False
+        await parts.reins.unpaused()
+        if not await self._take(order):
+            return not self._stop.is_set()
+        task = await self._open(order)
+        if task is None:
+            return False
+        try:
+            outcome = await self._run(task)
+        finally:
+            parts.reins.end()
+            task.close()
+            self._set("stopping" if self._stop.is_set() else "idle")
+        if outcome is None:
+            return False
+        await parts.feed.flush()
+        await self.publish(outcome)
+        return True
+
+    async def _take(self, order: WorkOrder) -> bool:
+        """Whether the supervisor lets us; without its word nothing is begun."""
+        payload = {
+            "verb": "take",
+            "task_id": order.task_id,
+            "epoch": order.epoch,
+            "agent": self._parts.spec.name,
+        }
+        while not self._stop.is_set():
+            try:
+                await self._parts.bus.ask(
+                    streams.SERVICE_SUPERVISOR, payload, deadline=Deadline.after(TAKE_S)
+                )
+            except REFUSALS as error:
+                logger.info("order dropped", task_id=order.task_id, reason=str(error))
+                return False
+            except (BusError, StoreError, AIError) as error:
+                logger.info("take unanswered", task_id=order.task_id, reason=str(error))
+                await self._pause(AGAIN_S)
+            else:
+                return True
+        return False
+
+    async def _open(self, order: WorkOrder) -> Task | None:
+        """The task's journal, once no other process holds it; None when we must stop."""
+        while not self._stop.is_set():
+            try:
+                return Task.open(self._parts.settings, order, self._parts.spec)
+            except ConflictError as error:
+                logger.warning("journal is held", task_id=order.task_id, reason=str(error))
+                await self._pause(AGAIN_S)
+        return None
+
+    async def _run(self, task: Task) -> Outcome | None:
+        """The outcome; None when the process is to stop first."""
+        parts, order = self._parts, task.order
+        if task.end is not None:
+            return task.end.model_copy(update={"epoch": order.epoch})
+        parts.transcript.task(order, resumed=task.resumed)
+        if not parts.reins.begin(task):
+            return learn.cancel(task)
+        self._set("busy")
+        runner = asyncio.create_task(loop.run(parts, task), name=f"task {order.task_id[:8]}")
+        parts.reins.runner = runner
+        try:
+            outcome = await runner
+        except StoppingError:
+            parts.transcript.line("stopping; the task goes on after the restart", "33")
+            return None
+        except asyncio.CancelledError:
+            if not parts.reins.cancelled or not runner.done():
+                runner.cancel()
+                await asyncio.gather(runner, return_exceptions=True)
+                raise
+            outcome = task.end or learn.cancel(task)
+        parts.transcript.line(f"{outcome.status} {outcome.error or ''}".rstrip(), "1")
+        parts.transcript.cost(outcome.usage)
+        return outcome
+
+    # What goes out ---------------------------------------------------------------------------
+
+    async def publish(self, outcome: Outcome) -> None:
+        """Put an outcome on `results`, however long Redis is away."""
+        name = self._parts.spec.name
+        message = Message(
+            source=name,
+            target=streams.SERVICE_SUPERVISOR,
+            type=Type.HANDOFF if outcome.handoff_to else Type.RESULT,
+            payload=outcome.model_dump(mode="json"),
+        )
+        await self._persist(lambda: self._parts.bus.publish(streams.RESULTS, message))
+
+    async def spent(self, call: ModelCall) -> None:
+        """One model call ended: into the task's journal and on `usage`."""
+        task = self._parts.reins.task
+        if task is not None and call.task_id == task.order.task_id and call.purpose != "peer":
+            task.add("spent", purpose=call.purpose, usage=call.usage.model_dump())
+        message = Message(
+            source=self._parts.spec.name,
+            target=streams.SERVICE_SUPERVISOR,
+            type=Type.RESULT,
+            payload=call.model_dump(mode="json"),
+        )
+        try:
+            await self._parts.bus.publish(streams.USAGE, message)
+        except BusError as error:
+            logger.error("usage lost", task_id=call.task_id, error=str(error))
+
+    async def beat(self) -> None:
+        """Heartbeats: every `heartbeat_s` and at each change of what the agent does."""
+        while True:
+            self._changed.clear()
+            await self._beat_once()
+            try:
+                async with asyncio.timeout(self._parts.settings.heartbeat_s):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
+
+    async def farewell(self) -> None:
+        """The last heartbeat."""
+        self._status = "stopped"
+        await self._beat_once()
+
+    async def _beat_once(self) -> None:
+        parts = self._parts
+        task = parts.reins.task
+        beat = Heartbeat(
+            agent=parts.spec.name,
+            pid=os.getpid(),
+            status=self._status,  # type: ignore[arg-type]
+            paused=parts.reins.paused,
+            task_id=task.order.task_id if task else None,
+            epoch=task.order.epoch if task else None,
+            phase=task.phase if task else None,
+            rss_bytes=psutil.Process().memory_info().rss,
+        )
+        message = Message(
+            source=parts.spec.name,
+            target=streams.SERVICE_SUPERVISOR,
+            type=Type.HEARTBEAT,
+            payload=beat.model_dump(mode="json"),
+        )
+        try:
+            await parts.bus.publish(streams.HEARTBEATS, message)
+        except BusError as error:
+            logger.warning("heartbeat lost", error=str(error))
+
+    def _set(self, status: str) -> None:
+        """Change what heartbeats and the live view say."""
+        self._status = status
+        self.changed()
+
+    def changed(self) -> None:
+        """Say at once what the agent does now."""
+        self._changed.set()
+        task = self._parts.reins.task
+        self._parts.emit(
+            Kind.AGENT,
+            status=self._status,
+            paused=self._parts.reins.paused,
+            task_id=task.order.task_id if task else None,
+        )
+
+    # Small things ----------------------------------------------------------------------------
+
+    async def drain(self) -> None:
+        """After `stop`: wait until the running step is done, at most `drain_s`."""
+        await self._stop.wait()
+        began_s = time.monotonic()
+        self._set("stopping")
+        self._parts.reins.wake()
+        try:
+            async with asyncio.timeout(self._parts.settings.drain_s):
+                await self.idle.wait()
+        except TimeoutError:
+            logger.warning("drain took too long; the step is cut")
+        logger.info("drained", duration_ms=round((time.monotonic() - began_s) * 1000))
+
+    async def _keep(self, stream: str, delivery_id: str) -> None:
+        """Show the bus that the order is being worked on."""
+        while True:
+            await asyncio.sleep(KEEPALIVE_S)
+            try:
+                await self._parts.bus.keepalive(stream, streams.GROUP_AGENT, delivery_id)
+            except BusError as error:
+                logger.warning("keepalive failed", error=str(error))
+
+    async def _pause(self, seconds_s: float) -> None:
+        """Sleep, but not past `stop`."""
+        try:
+            async with asyncio.timeout(seconds_s):
+                await self._stop.wait()
+        except TimeoutError:
+            return
+
+    async def _persist(self, send: Callable[[], Awaitable[None]]) -> None:
+        """Repeat `send` until Redis takes it."""
+        while True:
+            try:
+                return await send()
+            except BusError as error:
+                logger.warning("redis did not take it; again", error=str(error))
+                await asyncio.sleep(AGAIN_S)

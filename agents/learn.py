@@ -1,0 +1,101 @@
+"""LEARN and the end: what was measured is written down, and the outcome says it honestly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agents import frame, model, verify
+from agents.parts import Parts
+from agents.task import Task
+from base.errors import AIError, ModelError
+from base.messages import Outcome, Status, Verdict
+
+NOTHING_MEASURED = "Nothing was measured: the task had no criteria."
+
+
+async def reflect(parts: Parts, task: Task) -> None:
+    """The model's own look back. Its failure does not change how the task ended."""
+    task.tell(
+        "reflect",
+        f"[system] Phase LEARN. Measured:\n{verify.report(task.checked)}\nCall `reflect`.",
+    )
+    given: dict[str, Any] = {}
+    try:
+        reply = task.pending("reflect") or await model.ask(parts, task, "reflect", force="reflect")
+        given = frame.forced(task, reply, "reflect")
+        frame.settle(task, reply, "reflect", "Noted.")
+    except ModelError as error:
+        given = {"went_badly": f"no reflection: {error}"}
+    task.add("reflected", answers={key: str(value) for key, value in given.items()})
+
+
+def learn(task: Task) -> None:
+    """Write the facts that were measured, and the model's answers beside them."""
+    verdicts = [one.verdict for one in task.checked]
+    failed_tools = sum(r["kind"] == "result" and not r["ok"] for r in task.records)
+    lines = [
+        f"{verdicts.count(Verdict.PASSED)} of {len(verdicts)} criteria passed in round "
+        f"{task.state.round}",
+        f"{task.tool_steps()} tool calls, {failed_tools} failed",
+        f"{task.spent.model_calls} model calls, {task.spent.tokens} tokens, "
+        f"${task.spent.cost_usd:.4f}",
+    ]
+    lines += [
+        f"round {number} went back to {record['phase']}: {record['cause']}"
+        for number, record in enumerate((r for r in task.records if r["kind"] == "traced"), 1)
+    ]
+    for record in task.records:
+        if record["kind"] == "reflected":
+            lines += [f"{key}: {value}" for key, value in record["answers"].items()]
+    task.add("learned", lines=lines)
+
+
+def end(task: Task) -> None:
+    """The outcome, from what was measured."""
+    if task.handed is not None:
+        _close(task, Status.WAITING, handoff_to=task.handed["to"], notes=task.handed["notes"])
+        return
+    answer = task.answer()
+    if task.state.passed:
+        measured = bool(task.checked)
+        if not measured and task.state.tier.frames:
+            answer = f"{answer}\n\n({NOTHING_MEASURED})".strip()
+        _close(task, Status.COMPLETED, answer=answer, notes="" if measured else NOTHING_MEASURED)
+        return
+    told = f"after {task.state.round} of {task.state.tier.rounds} rounds not everything passed"
+    missed = verify.report(task.checked)
+    _close(
+        task,
+        Status.FAILED,
+        answer=f"Not done: {told}.\n{missed}\n\nThe agent's own account:\n{answer}".strip(),
+        error=f"{told}: {missed.splitlines()[0].removeprefix('- ')}",
+    )
+
+
+def fail(task: Task, error: AIError) -> None:
+    """The task cannot go on for a reason that is not the work's."""
+    _close(task, Status.FAILED, answer=task.answer(), error=str(error))
+
+
+def cancel(task: Task) -> Outcome:
+    """A person stopped it."""
+    return _close(task, Status.CANCELLED, error="cancelled")
+
+
+def _close(task: Task, status: Status, **fields: Any) -> Outcome:
+    order = task.order
+    outcome = Outcome(
+        task_id=order.task_id,
+        root_id=order.root_id,
+        epoch=order.epoch,
+        agent=order.agent,
+        status=status,
+        criteria=tuple(task.checked),
+        files=tuple(task.files),
+        usage=task.spent,
+        rounds=task.state.round,
+        **fields,
+    )
+    task.add("end", sync=True, outcome=outcome.model_dump(mode="json"))
+    task.write_prd("complete" if status is Status.COMPLETED else status.value)
+    return outcome

@@ -1,0 +1,72 @@
+"""One task from its order to its outcome: ask the state machine what is next, do it, repeat."""
+
+from __future__ import annotations
+
+from agents import act, frame, learn, verify
+from agents.act import Grip
+from agents.parts import Parts
+from agents.task import Task
+from base import log
+from base.errors import AIError
+from base.messages import Kind, Outcome, Phase, Status
+from pai import phases
+from pai.phases import Do, Step
+
+logger = log.get("loop")
+
+
+async def run(parts: Parts, task: Task) -> Outcome:
+    """Work until there is an outcome; it is in the journal when this returns.
+
+    Raises StoppingError at a safe point when the process is to end; the journal then holds all
+    that is needed to go on.
+    """
+    grip = Grip(parts, task)
+    try:
+        while (step := phases.next_step(task.state)).do is not Do.NOTHING:
+            if task.handed is not None:
+                learn.end(task)
+                continue
+            _show(parts, task, step)
+            match step.do:
+                case Do.FRAME:
+                    await frame.frame(parts, task, step)
+                case Do.FREEZE:
+                    frame.freeze(parts, task)
+                case Do.EXECUTE:
+                    await act.execute(parts, task, grip)
+                case Do.VERIFY:
+                    await verify.measure(parts, task, grip)
+                case Do.TRACE:
+                    await verify.trace(parts, task)
+                case Do.REFLECT:
+                    await learn.reflect(parts, task)
+                case Do.LEARN:
+                    learn.learn(task)
+                case Do.END:
+                    learn.end(task)
+    except AIError as error:
+        logger.warning("task failed", task_id=task.order.task_id, error=str(error))
+        learn.fail(task, error)
+    finally:
+        await grip.release()
+    assert task.end is not None
+    return task.end
+
+
+def _show(parts: Parts, task: Task, step: Step) -> None:
+    """Tell window and portal where the task stands; minimal effort has no phases to show."""
+    if not task.state.tier.frames or step.do is Do.END:
+        return
+    task.write_prd(step.phases[-1].lower())
+    progress = (list(Phase).index(step.phases[0])) / len(Phase)
+    if step.do not in {Do.FREEZE, Do.TRACE}:
+        parts.transcript.phase(" + ".join(step.phases), task.state.round)
+    parts.emit(
+        Kind.TASK,
+        status=Status.IN_PROGRESS,
+        phase=step.phases[-1],
+        progress=round(progress, 2),
+        title=task.order.instruction[:80],
+        cost_usd=task.spent.cost_usd,
+    )

@@ -1,0 +1,215 @@
+"""One task at work: its order, its journal, and everything that follows from the journal.
+
+`add` is the only way anything changes: it writes the record and folds it in, so a task that was
+killed stands, once its journal is read again, where it stood.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from base.messages import Checked, Criterion, Outcome, Phase, Usage, Verdict, WorkOrder
+from base.roster import AgentSpec
+from base.settings import Settings
+from pai import phases
+from pai.phases import State
+from pai.record import Journal, Prd, Record, folder_name
+
+#: Records after which an earlier reply has been dealt with.
+SETTLES = frozenset({"framed", "worked", "measured", "traced", "reflected"})
+
+
+class Task:
+    """`records` is the chapter since the order was last given to this or another agent."""
+
+    def __init__(
+        self, order: WorkOrder, spec: AgentSpec, folder: Path, workspace: Path, journal: Journal
+    ) -> None:
+        self.order = order
+        self.spec = spec
+        self.folder = folder
+        self.workspace = workspace
+        self.records: list[Record] = []
+        self.state = State(effort=order.effort)
+        self.criteria: tuple[Criterion, ...] = order.criteria
+        self.frame: dict[str, Any] = {}
+        self.checked: list[Checked] = []
+        self.learned: list[str] = []
+        self.spent = Usage()
+        self.files: list[str] = []
+        self.handed: Record | None = None
+        self.end: Outcome | None = None
+        self.resumed = False
+        self._journal = journal
+
+    @classmethod
+    def open(cls, settings: Settings, order: WorkOrder, spec: AgentSpec) -> Task:
+        """Begin or go on. Raises ConflictError while another process works on the task."""
+        folder = settings.work / folder_name(order)
+        journal, records = Journal.open(folder)
+        place = Path(order.workspace)
+        if not place.is_absolute():
+            place = settings.workspace(order.user_id, order.workspace)
+        task = cls(order, spec, folder, place, journal)
+        start = max((n for n, r in enumerate(records) if r["kind"] == "order"), default=0)
+        for record in records[:start]:
+            if record["kind"] == "spent":
+                task.spent += Usage.model_validate(record["usage"])
+        for record in records[start:]:
+            task._fold(record)
+        handed = task.end is not None and task.end.handoff_to is not None
+        if not task.records or (handed and task.end and task.end.agent != order.agent):
+            spent = task.spent
+            task = cls(order, spec, folder, place, journal)
+            task.spent = spent
+            task.add("order", order=order.model_dump(mode="json"))
+        else:
+            task.resumed = True
+            task.add("resumed", epoch=order.epoch, delivery=order.delivery)
+        return task
+
+    def add(self, kind: str, *, sync: bool = False, **fields: Any) -> Record:
+        """Write a record and fold it in; `sync`: it is on the disk when this returns."""
+        record = self._journal.append({"kind": kind, **fields}, sync=sync)
+        self._fold(record)
+        return record
+
+    def close(self) -> None:
+        self._journal.close()
+
+    def _fold(self, record: Record) -> None:
+        self.records.append(record)
+        match record["kind"]:
+            case "spent":
+                self.spent += Usage.model_validate(record["usage"])
+            case "result":
+                self.files += [path for path in record["files"] if path not in self.files]
+            case "framed":
+                given = {key: value for key, value in record["frame"].items() if value}
+                self.frame = {**self.frame, **given}
+                if not self.state.frozen:
+                    self.criteria = tuple(map(Criterion.model_validate, record["criteria"]))
+            case "measured":
+                self.checked = [Checked.model_validate(one) for one in record["checked"]]
+            case "learned":
+                self.learned = list(record["lines"])
+            case "handoff":
+                self.handed = record
+            case "end":
+                self.end = Outcome.model_validate(record["outcome"])
+        if (fact := _fact(record)) is not None:
+            self.state = phases.advance(self.state, fact)
+
+    # What the records amount to ------------------------------------------------------------
+
+    @property
+    def phase(self) -> Phase | None:
+        """The last phase of the step that is next."""
+        covered = phases.next_step(self.state).phases
+        return covered[-1] if covered else None
+
+    def told(self, key: str) -> bool:
+        """Whether the message of that key was said."""
+        return any(r["kind"] == "told" and r["key"] == key for r in self.records)
+
+    def tell(self, key: str, text: str) -> None:
+        """Say `text` to the model with the next call, once for each key."""
+        if not self.told(key):
+            self.add("told", key=key, text=text)
+
+    def pending(self, purpose: str) -> Record | None:
+        """The last reply, when it was to `purpose` and is not fully dealt with."""
+        reply = next((r for r in reversed(self.records) if r["kind"] == "reply"), None)
+        if reply is None or reply["purpose"] != purpose:
+            return None
+        after = self.records[_last(self.records, reply) + 1 :]
+        if any(record["kind"] in SETTLES for record in after):
+            return None
+        if purpose in {"frame", "trace", "reflect"}:
+            return None if any(r["kind"] == "told" for r in after) else reply
+        if calls(reply):
+            return reply if self.unanswered(reply) else None
+        return None if any(r["kind"] in {"told", "steer"} for r in after) else reply
+
+    def unanswered(self, reply: Record) -> list[dict[str, Any]]:
+        """The tool calls of `reply` that have no result yet."""
+        done = {r["call_id"] for r in self.records if r["kind"] == "result"}
+        return [call for call in calls(reply) if call["id"] not in done]
+
+    def intended(self, call_id: str) -> bool:
+        """Whether the call was begun: its effect is unknown unless there is a result."""
+        return any(r["kind"] == "intent" and r["call_id"] == call_id for r in self.records)
+
+    def tool_steps(self) -> int:
+        return sum(record["kind"] == "intent" for record in self.records)
+
+    def answer(self) -> str:
+        """The text of the last reply that ended EXECUTE; "" when there is none."""
+        for record in reversed(self.records):
+            if record["kind"] == "reply" and record["purpose"] in {"execute", "minimal"}:
+                return "" if calls(record) else reply_text(record)
+        return ""
+
+    def replies(self) -> int:
+        return sum(record["kind"] == "reply" for record in self.records)
+
+    def write_prd(self, phase: str) -> None:
+        """Bring PRD.md up to date; minimal effort has none."""
+        if not self.state.tier.frames:
+            return
+        Prd(
+            order=self.order,
+            phase=phase,
+            started=datetime.fromisoformat(self.records[0]["at"]),
+            frame=self.frame,
+            criteria=self.criteria,
+            checked=self.checked,
+            decisions=[str(one) for one in _list(self.frame.get("decisions"))]
+            + [
+                f"back to {r['phase']}: {r['cause']}" for r in self.records if r["kind"] == "traced"
+            ],
+            learned=self.learned,
+        ).write(self.folder)
+
+
+def calls(reply: Record) -> list[dict[str, Any]]:
+    """The tool calls of a reply record, in order."""
+    return [block for block in reply["content"] if block["type"] == "tool_use"]
+
+
+def reply_text(reply: Record) -> str:
+    return "".join(block["text"] for block in reply["content"] if block["type"] == "text")
+
+
+def _last(records: list[Record], record: Record) -> int:
+    return max(number for number, one in enumerate(records) if one is record)
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value] if value else []
+
+
+def _fact(record: Record) -> phases.Fact | None:
+    """The state machine's view of a record; None for one that moves nothing."""
+    match record["kind"]:
+        case "framed":
+            return phases.Framed(gate_faults=tuple(record["gate_faults"]))
+        case "frozen":
+            return phases.Frozen()
+        case "worked":
+            return phases.Worked()
+        case "measured":
+            return phases.Measured(
+                verdicts=tuple(Verdict(one["verdict"]) for one in record["checked"])
+            )
+        case "traced":
+            return phases.Traced(phase=Phase(record["phase"]))
+        case "reflected":
+            return phases.Reflected()
+        case "learned":
+            return phases.Learned()
+        case "end":
+            return phases.Ended()
+    return None

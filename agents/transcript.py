@@ -1,0 +1,130 @@
+"""What the agent's window shows: a readable transcript in plain ANSI for 80 columns.
+
+Everything that came from a model, a tool or a person passes `neutral` first, so that nothing in
+it can move the cursor, colour the screen or hide text.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TextIO
+
+from base.messages import Checked, Usage, Verdict, WorkOrder
+
+WIDTH = 80
+SHORT_CHARS = 160
+RESULT_LINES = 4
+#: C0 but tab and newline, DEL, C1, and the marks that reorder or hide text.
+UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+MARKS = {Verdict.PASSED: ("✓", "32"), Verdict.FAILED: ("✗", "31"), Verdict.UNMEASURED: ("?", "33")}
+
+
+def neutral(text: str) -> str:
+    """`text` with control characters made visible; newlines and tabs stay."""
+    return UNSAFE.sub(_visible, text.replace("\r\n", "\n"))
+
+
+def short(text: str, chars: int = SHORT_CHARS) -> str:
+    """One neutral line of at most `chars` characters."""
+    line = " ".join(neutral(text[: 4 * chars]).split())
+    return line if len(line) <= chars else line[: chars - 1] + "…"
+
+
+class Transcript:
+    """Writes to `out`; `plain` leaves the colours out. Never raises for odd text."""
+
+    def __init__(self, out: TextIO, *, plain: bool) -> None:
+        self._out = out
+        self._plain = plain
+        self._column = 0
+        self._word = ""
+
+    def banner(self, agent: str, title: str, model: str, *, rehearsal: bool) -> None:
+        self._rule(f"{agent} · {title}")
+        self.line(f"model {model}", "2")
+        if rehearsal:
+            self.line("REHEARSAL: no model provider is set up; answers follow a script.", "33")
+        self.line("Type to steer the running task; /help lists the commands.", "2")
+
+    def task(self, order: WorkOrder, *, resumed: bool) -> None:
+        self._rule(f"task {order.task_id[:8]}" + (" (resumed)" if resumed else ""))
+        self.line(short(order.instruction, 2 * WIDTH))
+        budget = f"{order.budget.tokens:,} tokens, ${order.budget.usd:.2f}"
+        self.line(f"for {short(order.user_id, 24)} · effort {order.effort} · budget {budget}", "2")
+
+    def phase(self, phase: str, round_number: int) -> None:
+        again = f" (round {round_number})" if round_number > 1 else ""
+        self.line(f"── {phase}{again} ".ljust(WIDTH - 1, "─"), "1;36")
+
+    def text(self, piece: str) -> None:
+        """A piece of streamed text, wrapped at words."""
+        for part in re.split(r"(\s)", neutral(piece)):
+            if part and not part.isspace():
+                self._word += part
+            elif part:
+                self._flush_word()
+                if part == "\n":
+                    self._newline()
+                elif 0 < self._column < WIDTH - 1:
+                    self._put(" ")
+        self._out.flush()
+
+    def tool(self, name: str, summary: str) -> None:
+        self.line(short(f"→ {name} {summary}", WIDTH - 1), "35")
+
+    def result(self, text: str, *, ok: bool) -> None:
+        lines = [line for line in neutral(text).splitlines() if line.strip()]
+        for line in lines[:RESULT_LINES]:
+            self.line("  " + short(line, WIDTH - 4), "2" if ok else "31")
+        if len(lines) > RESULT_LINES:
+            self.line(f"  … {len(lines) - RESULT_LINES} more lines", "2")
+
+    def criterion(self, checked: Checked) -> None:
+        mark, colour = MARKS[checked.verdict]
+        self.line(short(f"{mark} {checked.id} {checked.text}", WIDTH - 1), colour)
+        if checked.evidence:
+            self.line("    " + short(checked.evidence, WIDTH - 6), "2")
+
+    def cost(self, usage: Usage) -> None:
+        cached = f", {usage.cache_read_tokens:,} of them cached" if usage.cache_read_tokens else ""
+        self.line(
+            f"{usage.model_calls} model calls, {usage.tokens:,} tokens{cached}, "
+            f"${usage.cost_usd:.4f}",
+            "2",
+        )
+
+    def line(self, text: str, colour: str = "") -> None:
+        """One line of its own, not wrapped."""
+        self._flush_word()
+        if self._column:
+            self._newline()
+        safe = neutral(text).replace("\n", " ")
+        self._out.write(
+            f"\x1b[{colour}m{safe}\x1b[0m\n" if colour and not self._plain else f"{safe}\n"
+        )
+        self._out.flush()
+
+    def _rule(self, title: str) -> None:
+        self.line(f"══ {short(title, WIDTH - 8)} ".ljust(WIDTH - 1, "═"), "1")
+
+    def _flush_word(self) -> None:
+        if self._word:
+            if self._column and self._column + len(self._word) >= WIDTH:
+                self._newline()
+            self._put(self._word)
+            self._word = ""
+
+    def _put(self, text: str) -> None:
+        self._out.write(text)
+        self._column += len(text)
+
+    def _newline(self) -> None:
+        self._out.write("\n")
+        self._column = 0
+
+
+def _visible(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "␡" if code == 0x7F else f"⟨{code:02x}⟩"
