@@ -12,7 +12,7 @@ from base.bus import Bus
 from base.errors import AIError
 from base.settings import Settings
 from base.store import Store
-from portal import api, limits, problems, ws
+from portal import api, limits, pages, problems, ws
 from portal.api import ops
 from portal.auth import Auth
 from portal.desk import Desk
@@ -74,4 +74,5 @@ def create(settings: Settings, stop: asyncio.Event | None = None) -> FastAPI:
     api.install(app)
     app.add_api_route("/metrics", ops.metrics_page, include_in_schema=False)
     app.add_api_websocket_route("/ws", ws.serve)
+    pages.install(app, settings)
     return app

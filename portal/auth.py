@@ -105,7 +105,7 @@ class Auth:
             " VALUES ($1, $2, $3, 'Admin', 'admin') ON CONFLICT DO NOTHING",
             ADMIN_ID,
             ADMIN_EMAIL,
-            await self._hash(secrets.token_urlsafe(32)),
+            await self.hashed(secrets.token_urlsafe(32)),
         )
 
     async def log_in(
@@ -176,7 +176,7 @@ class Auth:
         await self._store.execute(
             "UPDATE users SET password_hash = $2, updated_at = now() WHERE id = $1",
             caller.user_id,
-            await self._hash(new),
+            await self.hashed(new),
         )
         await self._store.execute(
             "DELETE FROM sessions WHERE user_id = $1 AND id IS DISTINCT FROM $2",
@@ -284,7 +284,8 @@ class Auth:
         token = _sign(self._key, user_id=user_id, session_id=session_id, ttl_s=ACCESS_S)
         return Grant(token=token, expires_at=_from_now(ACCESS_S), secret=value)
 
-    async def _hash(self, password: str) -> str:
+    async def hashed(self, password: str) -> str:
+        """The argon2id hash that `users.password_hash` holds."""
         async with self._hashing:
             return await asyncio.to_thread(self._hasher.hash, password)
 

@@ -76,9 +76,11 @@ def cookie_name(connection: HTTPConnection) -> str:
     return "__Host-" + COOKIE if secure(connection) else COOKIE
 
 
-async def caller_of(connection: HTTPConnection) -> Caller:
-    """Raises UnauthenticatedError when nobody known is asking."""
-    desk = desk_of(connection)
+async def caller_of(connection: HTTPConnection, desk: Desk | None = None) -> Caller:
+    """Raises UnauthenticatedError when nobody known is asking. `desk`: where a mounted
+    application asks, which has a state of its own.
+    """
+    desk = desk or desk_of(connection)
     scheme, _, token = connection.headers.get("authorization", "").partition(" ")
     if scheme:
         if scheme.lower() != "bearer" or not token.strip():

@@ -74,7 +74,7 @@ def _secure(headers: MutableHeaders, path: str) -> None:
     headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
     headers.setdefault("X-Content-Type-Options", "nosniff")
     headers.setdefault("X-Frame-Options", "DENY")
-    headers.setdefault("Referrer-Policy", "no-referrer")
+    headers.setdefault("Referrer-Policy", "same-origin")
     if path.startswith(("/api/", "/login")):
         headers.setdefault("Cache-Control", "no-store")
 

@@ -153,9 +153,9 @@ async def messages(
         if edge is None:
             raise NotFoundError(f"no message {before} in this conversation")
     rows = await desk.store.fetch(
-        "SELECT m.*, t.id AS task_id FROM messages m"
-        " LEFT JOIN tasks t ON t.type = 'request' AND t.message_id ="
-        " CASE WHEN m.role = 'user' THEN m.id ELSE m.parent_message_id END"
+        "SELECT m.*, COALESCE(m.metadata->>'task_id', (SELECT t.id::text FROM tasks t"
+        " WHERE t.message_id = m.id AND t.type = 'request'"
+        " ORDER BY t.created_at DESC LIMIT 1)) AS task_id FROM messages m"
         " WHERE m.conversation_id = $1"
         " AND ($2::timestamptz IS NULL OR (m.created_at, m.id) < ($2, $3::uuid))"
         " ORDER BY m.created_at DESC, m.id DESC LIMIT $4",

@@ -202,6 +202,24 @@ async def task_whole(desk: Desk, caller: Caller, task_id: str) -> TaskWhole:
     )
 
 
+async def wholes(desk: Desk, caller: Caller, root_ids: list[str]) -> list[TaskWhole]:
+    """Several requests with their subtasks, without logs; unknown ones are left out."""
+    rows = await desk.store.fetch(
+        "SELECT * FROM tasks WHERE root_id = ANY($1) AND user_id = $2 ORDER BY created_at, id",
+        *(root_ids, caller.user_id),
+    )
+    found = [Task(**row) for row in rows]
+    roots = [task for task in found if task.id == task.root_id]
+    return [
+        TaskWhole(
+            task=root,
+            subtasks=[one for one in found if one.root_id == root.id and one.id != root.id],
+            logs=[],
+        )
+        for root in roots
+    ]
+
+
 async def cancel(desk: Desk, caller: Caller, task_id: str) -> dict[str, Any]:
     """Ask the supervisor to stop it; safe to repeat."""
     found = await task(desk, caller, task_id)

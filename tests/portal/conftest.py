@@ -1,0 +1,227 @@
+"""A portal process of its own with a database of its own, and somebody to play the supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from base import streams
+from base.bus import Bus
+from base.errors import ConflictError
+from base.messages import Event, Kind, answer_id
+from base.settings import Settings
+from base.store import Store
+from portal import auth
+from tests.conftest import POSTGRES_BIN, wait_for
+
+REPO = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Portal:
+    """A running portal: where it is, and what it runs on."""
+
+    url: str
+    settings: Settings
+    log: Path
+    pid: int
+
+    @property
+    def ws(self) -> str:
+        return self.url.replace("http", "ws") + "/ws"
+
+    def client(self, token: str | None = None, **options: Any) -> httpx.Client:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=20, **options)
+
+    def admin(self) -> httpx.Client:
+        return self.client(auth.local_token(self.settings))
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def portal_dsn(postgres_server: Path) -> Iterator[str]:
+    name = f"p{uuid.uuid4().hex[:12]}"
+    psql = [str(POSTGRES_BIN / "psql"), "-h", str(postgres_server), "-U", "ai_infra", "-q"]
+    subprocess.run([*psql, "postgres", "-c", f"CREATE DATABASE {name}"], check=True)
+    yield f"postgresql://ai_infra@/{name}?host={postgres_server}"
+    subprocess.run([*psql, "postgres", "-c", f"DROP DATABASE {name} WITH (FORCE)"], check=True)
+
+
+@pytest.fixture(scope="session")
+def portal(short_tmp: Path, redis_server: str, portal_dsn: str) -> Iterator[Portal]:
+    home, port = Path(tempfile.mkdtemp(dir=short_tmp)), free_port()
+    environment = {
+        **os.environ,
+        "AI_INFRA_HOME": str(home),
+        "AI_INFRA_PORT": str(port),
+        "AI_INFRA_REDIS_URL": redis_server,
+        "AI_INFRA_POSTGRES_DSN": portal_dsn,
+    }
+    environment.pop("ANTHROPIC_API_KEY", None)
+    process = subprocess.Popen([sys.executable, "-m", "portal"], cwd=REPO, env=environment)
+    url = f"http://127.0.0.1:{port}"
+
+    def answers() -> bool:
+        assert process.poll() is None, "the portal died; see its stderr"
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(f"{url}/api/health/ready").status_code == 200
+        return False
+
+    wait_for("the portal", answers, 30)
+    settings = Settings(home=home, port=port, redis_url=redis_server, postgres_dsn=portal_dsn)
+    yield Portal(url=url, settings=settings, log=home / "logs" / "portal.log", pid=process.pid)
+    process.terminate()
+    assert process.wait(20) == 0
+    assert "Traceback" not in (home / "logs" / "portal.log").read_text()
+
+
+@pytest_asyncio.fixture
+async def store(portal: Portal) -> AsyncIterator[Store]:
+    opened = await Store.open(portal.settings.postgres, "test")
+    yield opened
+    await opened.close()
+
+
+@pytest_asyncio.fixture
+async def bus(portal: Portal) -> AsyncIterator[Bus]:
+    opened = await Bus.open(portal.settings.redis, f"test-{uuid.uuid4().hex[:6]}")
+    yield opened
+    await opened.close()
+
+
+class Stage:
+    """Plays the supervisor and its agents: events on the stream, answers in the record."""
+
+    def __init__(self, bus: Bus, store: Store) -> None:
+        self.bus = bus
+        self.store = store
+        self.asked: list[dict[str, Any]] = []
+
+    async def answer(self, payload: dict[str, Any]) -> dict[str, Any]:
+        self.asked.append(payload)
+        if payload.get("verb") == "retry":
+            return {"task_id": str(uuid.uuid4())}
+        if payload.get("agent") == "qa":
+            raise ConflictError("qa is stopped")
+        return {"ok": True}
+
+    async def tell(self, task_id: str, kind: Kind, part: str | None = None, **data: Any) -> None:
+        row = await self.store.fetchrow(
+            "SELECT user_id, conversation_id FROM tasks WHERE id = $1", task_id
+        )
+        assert row is not None
+        event = Event(
+            kind=kind,
+            agent=data.pop("by", "supervisor"),
+            user_id=row["user_id"],
+            conversation_id=row["conversation_id"],
+            root_id=task_id,
+            task_id=part or task_id,
+            data=data,
+        )
+        await self.bus.emit(event)
+
+    async def chunk(self, task_id: str, seq: int, content: str, attempt: int = 1) -> None:
+        await self.tell(
+            task_id,
+            Kind.CHUNK,
+            message_id=answer_id(task_id),
+            attempt=attempt,
+            seq=seq,
+            content=content,
+        )
+
+    async def end(self, task_id: str, content: str, status: str = "completed") -> None:
+        row = await self.store.fetchrow("SELECT * FROM tasks WHERE id = $1", task_id)
+        assert row is not None
+        await self.store.execute(
+            "INSERT INTO messages (id, conversation_id, role, content, agent, parent_message_id,"
+            " metadata, created_at) VALUES ($1, $2, 'assistant', $3, 'supervisor', $4, $5,"
+            " clock_timestamp())",
+            *(answer_id(task_id), row["conversation_id"], content, row["message_id"]),
+            {"task_id": task_id},
+        )
+        await self.store.execute(
+            "UPDATE tasks SET status = $2, completed_at = now() WHERE id = $1", task_id, status
+        )
+        await self.tell(
+            task_id,
+            Kind.MESSAGE,
+            message_id=answer_id(task_id),
+            role="assistant",
+            content=content,
+        )
+        await self.tell(task_id, Kind.TASK, status=status, progress=1.0, cost_usd=0.0421)
+
+
+@pytest_asyncio.fixture
+async def stage(bus: Bus, store: Store) -> AsyncIterator[Stage]:
+    playing = Stage(bus, store)
+    serving = [
+        asyncio.create_task(bus.serve(streams.SERVICE_SUPERVISOR, playing.answer), name="stage"),
+        asyncio.create_task(bus.serve(streams.SERVICE_WATCH, playing.answer), name="stage watch"),
+    ]
+    yield playing
+    for task in serving:
+        task.cancel()
+    await asyncio.gather(*serving, return_exceptions=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """Somebody with a password."""
+
+    id: str
+    email: str
+    password: str
+    token: str
+
+
+async def person(portal: Portal, store: Store, role: str = "user") -> Person:
+    email, password = f"{uuid.uuid4().hex[:8]}@test", uuid.uuid4().hex
+    hasher = auth.Auth(portal.settings, store)
+    user_id = str(uuid.uuid4())
+    await store.execute(
+        "INSERT INTO users (id, email, password_hash, role) VALUES ($1, $2, $3, $4)",
+        *(user_id, email, await hasher.hashed(password), role),
+    )
+    grant = await hasher.log_in(email, password, peer="127.0.0.1", agent="test", kind="refresh")
+    return Person(id=user_id, email=email, password=password, token=grant.token)
+
+
+async def asked(portal: Portal, token: str, content: str = "hello") -> tuple[str, dict[str, Any]]:
+    """A conversation and what became of one message in it."""
+    headers = {"Authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient(base_url=portal.url, headers=headers) as client:
+        made = (await client.post("/api/conversations", json={})).json()
+        sent = await client.post(
+            f"/api/conversations/{made['id']}/messages", json={"content": content}
+        )
+        assert sent.status_code == 202, sent.text
+        return made["id"], sent.json()
+
+
+def soon(seconds_s: float = 10.0) -> float:
+    return time.monotonic() + seconds_s
