@@ -7,10 +7,9 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import agent_rig as bench
 import pytest
 import pytest_asyncio
-
-import rig as bench
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from agent_rig import Rig, file_criterion, order, script
+
 from base.messages import Effort, Kind, Status
-from rig import Rig, file_criterion, order, script
 
 WRITE = {"tool": "write", "input": {"path": "a.txt", "content": "hello"}}
 FRAME = {
