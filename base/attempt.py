@@ -4,6 +4,8 @@ for the clock and the jitter.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import random
 import time
 from collections.abc import Mapping
@@ -50,16 +52,13 @@ def pause_s(attempt: int, asked_s: float | None, base_s: float) -> float:
 def asked_wait_s(headers: Mapping[str, str]) -> float | None:
     """How long the provider asks to wait: `retry-after-ms`, else `retry-after` in seconds or as
     an HTTP date; None when it said nothing that can be read."""
+    for key, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        with contextlib.suppress(KeyError, ValueError):
+            asked_s = float(headers[key]) * unit_s
+            if math.isfinite(asked_s):
+                return max(0.0, asked_s)
     try:
-        return max(0.0, float(headers["retry-after-ms"]) / 1000)
-    except (KeyError, ValueError):
-        pass
-    asked = headers.get("retry-after", "")
-    try:
-        return max(0.0, float(asked))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(asked).timestamp() - time.time())
+        date = parsedate_to_datetime(headers.get("retry-after", ""))
     except ValueError:
         return None
+    return max(0.0, date.timestamp() - time.time())

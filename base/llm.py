@@ -149,10 +149,12 @@ class LLM:
         began = time.monotonic()
         limit_s = min(deadline.left_s, self._settings.model_timeout_s)
         try:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout(limit_s) as limit:
                 await self._stream(ask, draft, attempt, on_text)
             content, calls, stop_reason = draft.finish()
         except TimeoutError as error:
+            if not limit.expired():
+                raise
             raise AttemptError(f"no complete answer within {limit_s:.0f} s") from error
         except CutError as error:
             raise AttemptError(str(error)) from error
@@ -296,10 +298,15 @@ def _sdk() -> SimpleNamespace:
     if spare:  # the SDK's optional second transport: never used, 9 MB
         sys.modules["aiohttp"] = None  # type: ignore[assignment]
     try:
+        import anyio._backends._asyncio
+        import httpcore2
         import httpx2
         from anthropic import _exceptions
         from anthropic._client import AsyncAnthropic
         from anthropic._streaming import AsyncStream
+        from anthropic.resources.messages.messages import AsyncMessages
+
+        _ = anyio, httpcore2, AsyncMessages  # else the first call would load them
     finally:
         if spare:
             del sys.modules["aiohttp"]

@@ -164,7 +164,7 @@ class Draft:
     @property
     def complete(self) -> bool:
         """Whether the provider ended the reply, so that its counts are final."""
-        return self._stopped and self._stop_reason is not None
+        return self.started and self._stopped and self._stop_reason is not None
 
     def finish(self) -> tuple[list[dict[str, Any]], tuple[ToolCall, ...], str]:
         """The content, the tool calls and the stop reason of a complete reply; else CutError."""

@@ -23,7 +23,7 @@ FOUND_CHARS = 4000
 NOTES_CRITERION = {
     "criteria": True,
     "id": "ISC-1",
-    "text": f"{NOTES_PATH} exists in the workspace and holds what was found",
+    "text": f"The file {NOTES_PATH} exists in the workspace folder",
     "probe": True,
     "kind": "file",
     "path": NOTES_PATH,
