@@ -100,16 +100,16 @@ async def serve(bus: Bus, service: str, answer: Answer, concurrency: int) -> Non
     """See `Bus.serve`. On cancel, requests in work are cancelled and come again at restart."""
     stream, group = streams.ask(service), streams.GROUP_SERVICE
     free = asyncio.Semaphore(concurrency)
-    running: dict[asyncio.Task[None], str] = {}
+    running: set[asyncio.Task[None]] = set()
 
     async def keep() -> None:
         while True:
             await asyncio.sleep(KEEPALIVE_S)
             with contextlib.suppress(AIError):  # the bus logs its outages itself
-                await bus.keepalive(stream, group, *running.values())
+                await bus.keepalive(stream, group, *bus.hold(stream, group))
 
     def ended(task: asyncio.Task[None]) -> None:
-        del running[task]
+        running.remove(task)
         free.release()
 
     keeper = asyncio.create_task(keep(), name=f"keepalive {service}")
@@ -119,7 +119,7 @@ async def serve(bus: Bus, service: str, answer: Answer, concurrency: int) -> Non
                 for delivery in deliveries:
                     await free.acquire()
                     task = asyncio.create_task(_reply(bus, service, answer, delivery))
-                    running[task] = delivery.id
+                    running.add(task)
                     task.add_done_callback(ended)
     finally:
         for task in (keeper, *running):
@@ -139,6 +139,7 @@ async def _reply(bus: Bus, service: str, answer: Answer, delivery: Delivery) -> 
     except (KeyError, TypeError) as error:
         await bus.bury(stream, streams.GROUP_SERVICE, delivery, f"malformed request: {error!r}")
     except AIError as error:
+        bus.hold(stream, streams.GROUP_SERVICE).discard(delivery.id)  # comes again once idle
         logger.warning("could not reply", stream=stream, error=str(error))
 
 

@@ -204,6 +204,37 @@ async def test_a_service_that_stopped_in_the_middle_answers_after_its_restart(
         assert await asking == {"said": {"n": 1}}
 
 
+async def test_a_long_answer_is_not_taken_for_abandoned(
+    bus: Bus, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("base.ask.KEEPALIVE_S", 0.05)
+    async with serving(redis_url, echo, concurrency=1):
+        asks = [  # the second waits, read but not begun
+            asyncio.create_task(bus.ask("clerk", {"sleep_s": 0.8}, deadline=Deadline.after(20)))
+            for _ in range(2)
+        ]
+
+        async def pending() -> list[list[Any]]:
+            (found,) = await bus.call(("XPENDING", STREAM, streams.GROUP_SERVICE, "-", "+", 10))
+            return list(found)
+
+        async def taken() -> bool:
+            with contextlib.suppress(BusError):  # no group yet
+                return bool(await pending())
+            return False
+
+        await until("the request", taken)
+        for entry_id, *_ in await pending():
+            idle = ("IDLE", 3_600_000, "JUSTID")
+            await bus.call(("XCLAIM", STREAM, "service", "clerk", 0, entry_id, *idle))
+
+        async def kept_alive() -> bool:
+            return all(idle_ms < 60_000 for _, _, idle_ms, _ in await pending())
+
+        await until("the keepalive", kept_alive)
+        await asyncio.gather(*asks)
+
+
 async def test_a_reply_list_of_an_asker_that_died_expires(bus: Bus, redis_url: str) -> None:
     request = {"payload": {}, "reply": "reply:gone", "deadline_unix_ms": time.time() * 1000 + 9e3}
     await bus.publish(STREAM, message().model_copy(update={"payload": request}))
