@@ -210,7 +210,7 @@ async def test_a_long_answer_is_not_taken_for_abandoned(
     monkeypatch.setattr("base.ask.KEEPALIVE_S", 0.05)
     async with serving(redis_url, echo, concurrency=1):
         asks = [  # the second waits, read but not begun
-            asyncio.create_task(bus.ask("clerk", {"sleep_s": 0.8}, deadline=Deadline.after(20)))
+            asyncio.create_task(bus.ask("clerk", {"sleep_s": 60}, deadline=Deadline.after(20)))
             for _ in range(2)
         ]
 
@@ -220,10 +220,10 @@ async def test_a_long_answer_is_not_taken_for_abandoned(
 
         async def taken() -> bool:
             with contextlib.suppress(BusError):  # no group yet
-                return bool(await pending())
+                return len(await pending()) == 2
             return False
 
-        await until("the request", taken)
+        await until("both requests", taken)
         for entry_id, *_ in await pending():
             idle = ("IDLE", 3_600_000, "JUSTID")
             await bus.call(("XCLAIM", STREAM, "service", "clerk", 0, entry_id, *idle))
@@ -232,7 +232,9 @@ async def test_a_long_answer_is_not_taken_for_abandoned(
             return all(idle_ms < 60_000 for _, _, idle_ms, _ in await pending())
 
         await until("the keepalive", kept_alive)
-        await asyncio.gather(*asks)
+        for asking in asks:
+            asking.cancel()
+        await asyncio.gather(*asks, return_exceptions=True)
 
 
 async def test_a_reply_list_of_an_asker_that_died_expires(bus: Bus, redis_url: str) -> None:

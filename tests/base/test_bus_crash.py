@@ -281,7 +281,7 @@ async def test_after_a_loss_only_what_was_never_seen_comes_again(bus: Bus, redis
     got: list[int] = []
 
     async def consume() -> None:
-        async for one in work(bus):
+        async for one in work(bus, block_s=60):
             got.append(one.message.payload["number"])
 
     consuming = asyncio.create_task(consume())
