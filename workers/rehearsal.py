@@ -96,10 +96,8 @@ class Rehearsal:
         ended = BackgroundTask(lambda: record.update(ended_at=time.time()))
         if fault is not None and fault.fault not in script.STREAM_FAULTS:
             answer = _refused(fault)
-        elif not body.get("stream") and fault is None:
-            answer = JSONResponse(wire.message(turn), headers=_headers())
         else:
-            answer = _Stream(turn, cue.chunk_ms / 1000, fault)
+            answer = _Reply(turn, bool(body.get("stream")), cue.chunk_ms / 1000, fault)
         answer.background = ended
         return answer
 
@@ -118,17 +116,19 @@ class Rehearsal:
         return None
 
 
-class _Stream(Response):
-    """A reply as server-sent events, perhaps with a fault in its middle."""
+class _Reply(Response):
+    """A reply as server-sent events or as one JSON object, perhaps with a fault in its middle."""
 
-    def __init__(self, turn: wire.Turn, chunk_s: float, fault: Line | None) -> None:
+    def __init__(self, turn: wire.Turn, stream: bool, chunk_s: float, fault: Line | None) -> None:
         super().__init__()
         self._turn = turn
+        self._stream = stream
         self._chunk_s = chunk_s
         self._fault = fault
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
+        kind = b"text/event-stream; charset=utf-8" if self._stream else b"application/json"
+        headers = [(b"content-type", kind)]
         headers += [(key.encode(), value.encode()) for key, value in _headers().items()]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         async for part in self._parts():
@@ -140,9 +140,15 @@ class _Stream(Response):
             await self.background()
 
     async def _parts(self) -> AsyncIterator[bytes]:
-        parts = [wire.encode(name, data) for name, data in wire.events(self._turn)]
+        if self._stream:
+            parts = [wire.encode(name, data) for name, data in wire.events(self._turn)]
+            half = _half(parts)
+        else:
+            whole = json.dumps(wire.message(self._turn)).encode()
+            half = 1
+            parts = [whole[: len(whole) // 2], whole[len(whole) // 2 :]]
         if self._fault is not None:
-            kind, half = self._fault.fault, _half(parts)
+            kind = self._fault.fault
             if kind == "silence":
                 yield b"".join(parts[:half])
                 await asyncio.sleep(self._fault.seconds_s)

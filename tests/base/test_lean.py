@@ -84,7 +84,7 @@ def test_it_saves_20_mb() -> None:
     [
         ("from .a import B as B\n", {"B": (".a", "B")}),
         (
-            "# note\nfrom __future__ import annotations\nfrom .a import (\n    B,\n    C as D,\n)\n",
+            "# note\nfrom __future__ import x\nfrom .a import (\n    B,\n    C as D,\n)\n",
             {"B": (".a", "B"), "D": (".a", "C")},
         ),
         ('from ..x.y import Z\n\n__all__ = [\n    "Z",\n]\n', {"Z": ("..x.y", "Z")}),

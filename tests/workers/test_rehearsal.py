@@ -300,6 +300,14 @@ async def test_streams_break_amid_a_tool_call(client: Client, fault: str) -> Non
     assert (await events(client, said))[-1].type == "message_stop"
 
 
+@pytest.mark.parametrize("fault", ["cut", "truncated", "malformed", "overloaded"])
+async def test_a_whole_reply_breaks_too(client: Client, fault: str) -> None:
+    body = client.body(script({"fault": fault}, CALL), "code", "execute", {})
+    with pytest.raises((anthropic.APIError, ValueError)):
+        await client.sdk.messages.create(**body)
+    assert (await client.sdk.messages.create(**body)).stop_reason == "tool_use"
+
+
 async def test_silence_lasts_as_long_as_said(client: Client) -> None:
     began = time.monotonic()
     found = await events(client, script({"fault": "silence", "seconds_s": 0.5}, CALL))
