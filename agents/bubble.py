@@ -18,6 +18,7 @@ from base.errors import SandboxError
 
 LINE_MAX_BYTES = 4_000_000
 START_S = 15.0
+REAP_S = 2.0
 
 
 async def start(
@@ -57,6 +58,16 @@ async def start(
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             raise
+
+
+async def reap(process: asyncio.subprocess.Process) -> None:
+    """Wait for the end of bubblewrap, which follows that of its sandbox; or bring it about."""
+    try:
+        await asyncio.wait_for(process.wait(), REAP_S)
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
 
 
 async def ended(pidfd: int, deadline: Deadline) -> bool:
@@ -131,9 +142,10 @@ async def _pidfd(process: asyncio.subprocess.Process, info: int) -> int:
     try:
         return os.pidfd_open(int(json.loads(data)["child-pid"]))
     except (ValueError, KeyError, ProcessLookupError) as error:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        _, complaint = await process.communicate()
+        if process.stdin is not None:
+            process.stdin.close()
+        await reap(process)
+        complaint = await process.stderr.read(4096) if process.stderr is not None else b""
         reason = explain(complaint.decode("utf-8", "replace"))
         raise SandboxError(f"the sandbox did not start: {reason}") from error
 

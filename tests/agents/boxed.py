@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import need
+from present import need
 
 from agents.hands import Hands, ToolResult
 from base.deadline import Deadline

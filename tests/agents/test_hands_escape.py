@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import need, wait_for
+from present import need, wait_for
 
 from agents import sandbox
 from agents.hands import Hands, canary
@@ -161,7 +161,7 @@ TRIES = [
     "echo hello > /dev/udp/127.0.0.1/{port}",
     "curl -sm 3 http://127.0.0.1:{port}/ && echo THROUGH",
     "wget -qT 3 -t 1 -O- http://localhost:{port}/ && echo THROUGH",
-    "python3 -c 'from socket import *; create_connection((\"127.0.0.1\", {port}), 3)' && echo THROUGH",
+    "python3 -c 'from socket import *; create_connection((\"localhost\", {port}))' && echo THROUGH",
     "python3 -c 'from socket import *; socket(AF_INET, SOCK_RAW, 1)' && echo THROUGH",
     "python3 -c 'from socket import *; socket(AF_PACKET, SOCK_RAW)' && echo THROUGH",
     "ping -c 1 -W 2 127.0.0.1 > /dev/null 2>&1 && nc -w 2 127.0.0.1 {port} && echo THROUGH",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import wait_for
+from present import wait_for
 
 from agents import bubble, sandbox
 from agents.hands import Hands
@@ -138,7 +138,6 @@ async def test_a_sandbox_killed_in_mid_call_is_an_error(
         ('print(\'{"id": 7, "ok": true, "text": "x"}\')', "nobody had asked"),
         ('print(\'{"id": 1, "ok": 1, "text": "x"}\')', "nobody had asked"),
         ("print('x' * 9_000_000)", "too long"),
-        ("import os; os.close(1)", "it was killed"),
         ("raise SystemExit('broken toolbox')", "broken toolbox"),
     ],
 )
@@ -296,15 +295,15 @@ async def test_limits_are_what_was_asked(workspace: Path, hands_user: str | None
     limits = Limits(processes=20, open_files=64, file_bytes=1 << 20, output_bytes=1000)
     hands = await Hands.open(workspace=workspace, user=hands_user, limits=limits)
     try:
-        command = "ulimit -u -n -f; for i in $(seq 40); do sleep 5 & done 2>/dev/null; jobs | wc -l"
-        result = await hands.call("shell", {"command": command}, deadline=Deadline.after(20))
+        command = {"command": "ulimit -u -n -f; for i in $(seq 12); do sleep 60 & done"}
+        result = await hands.call("shell", command, deadline=Deadline.after(20))
         flood = await hands.call("shell", {"command": "seq 100000"}, deadline=Deadline.after(20))
     finally:
         await hands.close()
     assert "(-u) 20" in result.text
     assert "(-n) 64" in result.text
-    assert "(-f) 1024" in result.text
-    assert "too many: all were killed" in result.text
+    assert "-f) 1024" in result.text
+    assert "it left 12 processes behind, too many: all were killed" in result.text
     assert "the first 1,000 bytes are in" in flood.text
 
 
