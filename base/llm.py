@@ -12,6 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -92,7 +93,8 @@ class LLM:
         the provider refused for good, when retries or time are used up, or when a forced tool's
         call did not fit into `max_tokens`.
         """
-        await asyncio.to_thread(_sdk)
+        if self._client is None:
+            await self.warm()
         spent = Usage()
 
         async def record(call: ModelCall) -> None:
@@ -106,14 +108,7 @@ class LLM:
                 raise ModelError(f"no answer from the model before the deadline: {reason}")
             try:
                 reply = await self._attempt(ask, attempt, on_text, record, deadline)
-                return Reply(
-                    content=reply.content,
-                    text=reply.text,
-                    tool_calls=reply.tool_calls,
-                    stop_reason=reply.stop_reason,
-                    usage=spent,
-                    model=reply.model,
-                )
+                return replace(reply, usage=spent)
             except AttemptError as error:
                 if not error.again:
                     raise ModelError(str(error)) from error.__cause__

@@ -187,6 +187,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         log_level="critical",
         access_log=False,
         lifespan="off",
+        ws="none",
         server_header=False,
         timeout_graceful_shutdown=1,
     )
