@@ -122,5 +122,6 @@ def _arguments() -> argparse.Namespace:
 
 if __name__ == "__main__":
     given = _arguments()
+    sys.stdout.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
     bare = given.plain or not sys.stdout.isatty()
     program.run(given.name, partial(main, given.name, bare))

@@ -23,6 +23,9 @@ from base.reply import LIMIT_REASONS
 TOOL_S = tools.SHELL_MAX_S + 30.0
 ELEVATED_LEVEL = 2
 CUTS_MAX = 3
+#: Calls past the tool limit that are answered before the task fails.
+PAST_LIMIT_MAX = 5
+LIMIT_TOLD = "the limit of {} tool calls for a task is reached; end with your answer now"
 UNKNOWN = (
     "UNKNOWN: the system was interrupted while this call ran. It may or may not have happened. "
     "Look at the present state first; repeat it only if it did not happen."
@@ -135,9 +138,13 @@ def _refusal(task: Task, name: str, given: object) -> str | None:
     if (fault := tools.fault(name, given)) is not None:
         return fault
     limit = task.state.tier.tool_steps
-    if task.tool_steps() >= limit:
-        return f"the limit of {limit} tool calls for a task is reached; end with your answer now"
-    return None
+    if task.tool_steps() < limit:
+        return None
+    told = LIMIT_TOLD.format(limit)
+    past = sum(r["kind"] == "result" and r["text"] == told for r in task.records)
+    if past >= PAST_LIMIT_MAX:
+        raise ModelError(f"the model went on calling tools past the limit of {limit}")
+    return told
 
 
 def _begin(task: Task) -> str:

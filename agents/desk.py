@@ -9,9 +9,11 @@ a crash in between gives a duplicate, which the supervisor refuses by its epoch.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable
+from typing import Literal
 
 import psutil
 from pydantic import ValidationError
@@ -33,13 +35,15 @@ from base.errors import (
     StaleLeaseError,
     StoreError,
 )
-from base.messages import Heartbeat, Kind, Message, ModelCall, Outcome, Type, WorkOrder
+from base.messages import Heartbeat, Kind, Message, ModelCall, Outcome, Status, Type, WorkOrder
 
 TAKE_S = 10.0
 AGAIN_S = 1.0
 KEEPALIVE_S = 15.0
 #: The supervisor knows the order and says no; asking again would not change it.
 REFUSALS = (StaleLeaseError, NotFoundError, ConflictError, ForbiddenError, InputError)
+
+Doing = Literal["starting", "running", "idle", "busy", "stopping", "stopped", "error"]
 
 logger = log.get("desk")
 
@@ -52,7 +56,7 @@ class Desk:
         self.idle.set()
         self._parts = parts
         self._stop = stop
-        self._status = "starting"
+        self._status: Doing = "starting"
         self._changed = asyncio.Event()
 
     # Orders --------------------------------------------------------------------------------
@@ -62,21 +66,25 @@ class Desk:
         parts = self._parts
         self._set("idle")
         stream = streams.agent(parts.spec.name)
-        async for deliveries in parts.bus.consume(stream, streams.GROUP_AGENT, batch=1):
-            for delivery in deliveries:
-                self.idle.clear()
-                keeper = asyncio.create_task(self._keep(stream, delivery.id), name="keepalive")
-                try:
-                    done = await self._handle(stream, delivery)
-                finally:
-                    keeper.cancel()
-                    self.idle.set()
-                if done:
-                    await self._persist(
-                        lambda: parts.bus.ack(stream, streams.GROUP_AGENT, delivery.id)  # noqa: B023
-                    )
-            if self._stop.is_set():
-                return
+        orders = parts.bus.consume(stream, streams.GROUP_AGENT, batch=1)
+        async with contextlib.aclosing(orders):
+            async for deliveries in orders:
+                for delivery in deliveries:
+                    await self._one(stream, delivery)
+                if self._stop.is_set():
+                    return
+
+    async def _one(self, stream: str, delivery: Delivery) -> None:
+        """Handle one order, kept alive meanwhile, and ack it unless it is to come again."""
+        bus = self._parts.bus
+        self.idle.clear()
+        keeper = asyncio.create_task(self._keep(stream, delivery.id), name="keepalive")
+        try:
+            if await self._handle(stream, delivery):
+                await self._persist(lambda: bus.ack(stream, streams.GROUP_AGENT, delivery.id))
+        finally:
+            keeper.cancel()
+            self.idle.set()
 
     async def _handle(self, stream: str, delivery: Delivery) -> bool:
         """Whether the order is dealt with and may be acked."""
@@ -91,7 +99,11 @@ class Desk:
         await parts.reins.unpaused()
         if not await self._take(order):
             return not self._stop.is_set()
-        task = await self._open(order)
+        try:
+            task = await self._open(order)
+        except InputError as error:
+            await self.publish(_unopened(order, error))
+            return True
         if task is None:
             return False
         try:
@@ -130,7 +142,10 @@ class Desk:
         return False
 
     async def _open(self, order: WorkOrder) -> Task | None:
-        """The task's journal, once no other process holds it; None when we must stop."""
+        """The task's journal, once no other process holds it; None when we must stop.
+
+        Raises InputError when the journal is damaged.
+        """
         while not self._stop.is_set():
             try:
                 return Task.open(self._parts.settings, order, self._parts.spec)
@@ -146,7 +161,7 @@ class Desk:
             return task.end.model_copy(update={"epoch": order.epoch})
         parts.transcript.task(order, resumed=task.resumed)
         if not parts.reins.begin(task):
-            return learn.cancel(task)
+            return self._cancelled(task)
         self._set("busy")
         runner = asyncio.create_task(loop.run(parts, task), name=f"task {order.task_id[:8]}")
         parts.reins.runner = runner
@@ -156,14 +171,21 @@ class Desk:
             parts.transcript.line("stopping; the task goes on after the restart", "33")
             return None
         except asyncio.CancelledError:
-            if not parts.reins.cancelled or not runner.done():
+            if parts.reins.cancelled is None or not runner.done():
                 runner.cancel()
                 await asyncio.gather(runner, return_exceptions=True)
                 raise
-            outcome = task.end or learn.cancel(task)
+            outcome = self._cancelled(task)
         parts.transcript.line(f"{outcome.status} {outcome.error or ''}".rstrip(), "1")
         parts.transcript.cost(outcome.usage)
         return outcome
+
+    def _cancelled(self, task: Task) -> Outcome:
+        """A cancel that names an epoch is the supervisor's: it knows already, and the task may
+        be with another agent by now, so the journal is not ended.
+        """
+        told = self._parts.reins.cancelled
+        return task.end or learn.cancel(task, final=told is None or told.epoch is None)
 
     # What goes out ---------------------------------------------------------------------------
 
@@ -216,7 +238,7 @@ class Desk:
         beat = Heartbeat(
             agent=parts.spec.name,
             pid=os.getpid(),
-            status=self._status,  # type: ignore[arg-type]
+            status=self._status,
             paused=parts.reins.paused,
             task_id=task.order.task_id if task else None,
             epoch=task.order.epoch if task else None,
@@ -234,7 +256,7 @@ class Desk:
         except BusError as error:
             logger.warning("heartbeat lost", error=str(error))
 
-    def _set(self, status: str) -> None:
+    def _set(self, status: Doing) -> None:
         """Change what heartbeats and the live view say."""
         self._status = status
         self.changed()
@@ -290,3 +312,15 @@ class Desk:
             except BusError as error:
                 logger.warning("redis did not take it; again", error=str(error))
                 await asyncio.sleep(AGAIN_S)
+
+
+def _unopened(order: WorkOrder, error: AIError) -> Outcome:
+    """The outcome of a task whose journal cannot be used."""
+    return Outcome(
+        task_id=order.task_id,
+        root_id=order.root_id,
+        epoch=order.epoch,
+        agent=order.agent,
+        status=Status.FAILED,
+        error=str(error),
+    )

@@ -77,14 +77,24 @@ def fail(task: Task, error: AIError) -> None:
     _close(task, Status.FAILED, answer=task.answer(), error=str(error))
 
 
-def cancel(task: Task) -> Outcome:
-    """A person stopped it."""
-    return _close(task, Status.CANCELLED, error="cancelled")
+def cancel(task: Task, *, final: bool) -> Outcome:
+    """Somebody stopped it. `final`: the task itself is over, not only this agent's part."""
+    if final:
+        return _close(task, Status.CANCELLED, error="cancelled")
+    task.add("stopped")
+    return _outcome(task, Status.CANCELLED, error="cancelled")
 
 
 def _close(task: Task, status: Status, **fields: Any) -> Outcome:
+    outcome = _outcome(task, status, **fields)
+    task.add("end", sync=True, outcome=outcome.model_dump(mode="json"))
+    task.write_prd("complete" if status is Status.COMPLETED else status.value)
+    return outcome
+
+
+def _outcome(task: Task, status: Status, **fields: Any) -> Outcome:
     order = task.order
-    outcome = Outcome(
+    return Outcome(
         task_id=order.task_id,
         root_id=order.root_id,
         epoch=order.epoch,
@@ -96,6 +106,3 @@ def _close(task: Task, status: Status, **fields: Any) -> Outcome:
         rounds=task.state.round,
         **fields,
     )
-    task.add("end", sync=True, outcome=outcome.model_dump(mode="json"))
-    task.write_prd("complete" if status is Status.COMPLETED else status.value)
-    return outcome

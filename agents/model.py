@@ -138,6 +138,7 @@ class _Stream:
         if self._attempt and attempt != self._attempt:
             self._parts.transcript.line("(the stream broke; asked again)", "33")
         self._attempt = attempt
+        piece = piece.encode("utf-8", "replace").decode()  # half a surrogate pair is no text
         self._parts.transcript.text(piece)
         if self._shown or self._message_id is None:
             self._parts.emit(Kind.TEXT, content=piece)

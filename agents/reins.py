@@ -27,11 +27,11 @@ class Reins:
         self.task: Task | None = None
         self.runner: asyncio.Task[Outcome] | None = None
         self.paused = False
-        self.cancelled = False
+        self.cancelled: Control | None = None
         self._stop = stop
         self._publish = publish
         self._steers: deque[tuple[str, Control]] = deque(maxlen=KEPT)
-        self._cancels: OrderedDict[tuple[str, int | None], None] = OrderedDict()
+        self._cancels: OrderedDict[tuple[str, int | None], Control] = OrderedDict()
         self._moved = asyncio.Event()
 
     def take(self, control_id: str, control: Control, *, fresh: bool) -> str | None:
@@ -54,14 +54,13 @@ class Reins:
 
     def begin(self, task: Task) -> bool:
         """`task` runs from now on; False when it was cancelled before it began."""
-        self.task, self.cancelled = task, False
         order = task.order
-        wanted = {(order.task_id, None), (order.task_id, order.epoch)}
-        return not (wanted & self._cancels.keys())
+        asked = (self._cancels.get((order.task_id, epoch)) for epoch in (None, order.epoch))
+        self.task, self.cancelled = task, next((one for one in asked if one is not None), None)
+        return self.cancelled is None
 
     def end(self) -> None:
-        self.task = self.runner = None
-        self.cancelled = False
+        self.task = self.runner = self.cancelled = None
 
     async def safe_point(self, task: Task) -> None:
         """Where a task may stop: before each model call and each tool call.
@@ -118,11 +117,11 @@ class Reins:
             or (control.task_id is None and fresh)
         )
         if control.task_id is not None:
-            self._cancels[control.task_id, control.epoch] = None
+            self._cancels[control.task_id, control.epoch] = control
             if len(self._cancels) > KEPT:
                 self._cancels.popitem(last=False)
         if meant and self.runner is not None and not self.runner.done():
-            self.cancelled = True
+            self.cancelled = control
             self.runner.cancel()
         elif control.task_id is None and fresh and not meant:
             return "nothing runs, so there is nothing to cancel"

@@ -15,7 +15,9 @@ WIDTH = 80
 SHORT_CHARS = 160
 RESULT_LINES = 4
 #: C0 but tab and newline, DEL, C1, and the marks that reorder or hide text.
-UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+UNSAFE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
 MARKS = {Verdict.PASSED: ("✓", "32"), Verdict.FAILED: ("✗", "31"), Verdict.UNMEASURED: ("?", "33")}
 
 

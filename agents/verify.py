@@ -70,8 +70,9 @@ def report(checked: list[Checked]) -> str:
 
 
 async def _evidence(task: Task, grip: Grip, criterion: Criterion) -> str:
-    """What the judge sees: the criterion, the answer and the start of the files written."""
+    """What the judge sees: request, criterion, answer and the start of the files written."""
     parts = [
+        f"<request>\n{task.order.request[:EVIDENCE_CHARS]}\n</request>",
         f"Criterion {criterion.id}: {criterion.text}",
         f"Question: {criterion.probe.question}",
         f"<answer>\n{task.answer()[:EVIDENCE_CHARS]}\n</answer>",

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from base.errors import ConflictError
+from base.errors import ConflictError, InputError
 from base.messages import Checked, Criterion, Verdict, WorkOrder
 
 JOURNAL = "journal.jsonl"
@@ -52,7 +52,7 @@ class Journal:
         """The journal in `folder` (made if absent) and what it holds so far.
 
         A last line that was torn by a crash is cut off. Raises ConflictError while another
-        process holds the journal.
+        process holds the journal, InputError when a line before the last is damaged.
         """
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         file = (folder / JOURNAL).open("a+b")
@@ -65,18 +65,26 @@ class Journal:
         raw = file.read()
         records = list(_whole(raw))
         good_bytes = sum(size_bytes for size_bytes, _ in records)
-        if good_bytes < len(raw):
-            file.truncate(good_bytes)
+        if b"\n" in raw[good_bytes:].rstrip(b"\n"):
+            file.close()
+            raise InputError(f"{folder / JOURNAL}: line {len(records) + 1} is damaged")
+        file.truncate(good_bytes)
         return cls(file), [record for _, record in records]
 
     def append(self, record: Record, *, sync: bool = False) -> Record:
-        """Write one record, stamped with `at`; `sync`: it is on the disk when this returns."""
+        """Write one record, stamped with `at`; `sync`: it is on the disk when this returns.
+
+        Returns the record as it will be read again: what is no text (half a surrogate pair)
+        is replaced.
+        """
         stamped = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), **record}
-        self._file.write(json.dumps(stamped, ensure_ascii=False, default=str).encode() + b"\n")
+        line = json.dumps(stamped, ensure_ascii=False, default=str).encode("utf-8", "replace")
+        self._file.write(line + b"\n")
         self._file.flush()
         if sync:
             os.fsync(self._file.fileno())
-        return stamped
+        written: Record = json.loads(line)
+        return written
 
     def close(self) -> None:
         """Let go of the journal. Safe to call twice."""
