@@ -91,9 +91,10 @@ class Reader:
             return []
         found = []
         for entry in reply[0][1]:
-            delivery = await self._open(entry, 1)
-            if delivery is not None:
-                found.append(delivery)
+            try:
+                found.append(self._open(entry, 1))
+            except DecodeError as error:
+                await self._bury(entry[0], error.raw, error, 1)
         return found
 
     async def _again(self, *, own: bool, idle_s: float) -> AsyncGenerator[Delivery, None]:
@@ -132,16 +133,16 @@ class Reader:
             )
             await self._bury(raw_id, body(reply[0]), error, count - 1)
             return None
-        return await self._open(reply[0], count)
-
-    async def _open(self, entry: list[Any], count: int) -> Delivery | None:
-        raw = body(entry)
         try:
-            message = decode(raw)
+            return self._open(reply[0], count)
         except DecodeError as error:
-            await self._bury(entry[0], raw, error, count)
+            await self._bury(raw_id, error.raw, error, count)
             return None
-        entry_id = entry[0].decode()
+
+    def _open(self, entry: list[Any], count: int) -> Delivery:
+        """Raises DecodeError."""
+        raw = body(entry)
+        message, entry_id = decode(raw), entry[0].decode()
         self._hold.add(entry_id)
         return Delivery(id=entry_id, message=message, count=count, raw=raw)
 
