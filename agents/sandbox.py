@@ -18,6 +18,7 @@ from pathlib import Path
 from base.errors import SandboxError
 
 TOOLBOX = "/run/hands/toolbox.zip"
+START = f"import sys; sys.path[:0] = [{TOOLBOX!r}]; from toolbox.server import main; main()"
 HOME = "/home/hands"
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -102,7 +103,7 @@ def argv(view: View) -> list[str]:
         out += ["--perms", "0444", "--ro-bind-data", str(fd), path]
     out += ["--bind", view.workspace, view.workspace, "--remount-ro", "/"]
     out += ["--chdir", view.workspace, "--"]
-    return [*out, view.python, "-I", "-S", "-B", "-X", "utf8", TOOLBOX]
+    return [*out, view.python, "-I", "-S", "-B", "-X", "utf8", "-c", START]
 
 
 def etc(account: Account) -> dict[str, str]:

@@ -6,15 +6,16 @@ import os
 import re
 import stat
 import time
-from typing import Any
-from urllib.parse import urlsplit
 
 from .files import Files
 from .search import compiled
 from .shell import Shell
 from .wire import OutOfTime, Refused, alarm, clean_output
 
-Verdict = dict[str, Any]
+TYPE_CHECKING = False  # typing itself is slow to import
+if TYPE_CHECKING:
+    from typing import Any
+
 #: How long a regular expression may take.
 PATTERN_S = 5.0
 
@@ -26,7 +27,9 @@ class Checks:
         self._files = files
         self._shell = shell
 
-    def command(self, command: str, pattern: str | None, at_s: float, number: int) -> Verdict:
+    def command(
+        self, command: str, pattern: str | None, at_s: float, number: int
+    ) -> dict[str, Any]:
         wanted = None
         if pattern is not None:
             try:
@@ -50,7 +53,7 @@ class Checks:
             return _verdict(True, f"exit code 0, output has {found[0].strip()!r}")
         return _verdict(ran["code"] == 0, evidence)
 
-    def file(self, path: str) -> Verdict:
+    def file(self, path: str) -> dict[str, Any]:
         try:
             real = self._files.inside(path)
         except Refused as error:
@@ -62,7 +65,7 @@ class Checks:
         kind = "folder" if stat.S_ISDIR(status.st_mode) else f"{status.st_size:,} bytes"
         return _verdict(True, f"{path} exists ({kind})")
 
-    def pattern(self, path: str, pattern: str) -> Verdict:
+    def pattern(self, path: str, pattern: str) -> dict[str, Any]:
         try:
             wanted = compiled(pattern, re.MULTILINE)
         except Refused as error:
@@ -79,9 +82,10 @@ class Checks:
         return _verdict(True, f"{path} line {line}: {found[0].strip()!r}")
 
     @staticmethod
-    def http(url: str, expect_status: int, limit_s: float) -> Verdict:
+    def http(url: str, expect_status: int, limit_s: float) -> dict[str, Any]:
         """One GET on the sandbox's own loopback; `refused` is set when nothing listens there."""
         import http.client
+        from urllib.parse import urlsplit
 
         parts = urlsplit(url)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -101,6 +105,6 @@ class Checks:
         return _verdict(status == expect_status, text)
 
 
-def _verdict(passed: bool | None, evidence: str) -> Verdict:
+def _verdict(passed: bool | None, evidence: str) -> dict[str, Any]:
     word = "unmeasured" if passed is None else "passed" if passed else "failed"
     return {"ok": True, "text": evidence, "verdict": word}

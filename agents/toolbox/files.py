@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
-from typing import Any
 
 from .wire import TEXT_MAX_BYTES, Refused, clean
+
+TYPE_CHECKING = False  # typing itself is slow to import
+if TYPE_CHECKING:
+    from typing import Any
 
 READ_MAX_BYTES = 20_000_000
 LINE_MAX_CHARS = 2_000
@@ -123,7 +125,7 @@ class Files:
     def _store(path: str, real: str, data: bytes) -> None:
         """Replace or make the file in one step; an existing one keeps its mode."""
         folder, name = os.path.split(real)
-        scratch = os.path.join(folder, f".{name[:200]}.{secrets.token_hex(4)}")
+        scratch = os.path.join(folder, f".{name[:200]}.{os.urandom(4).hex()}")
         try:
             os.makedirs(folder, exist_ok=True)
             mode = 0o644

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
-from typing import Any
 
 from .files import Files
 from .processes import Processes
 from .wire import Refused, clean, clean_output
+
+TYPE_CHECKING = False  # typing itself is slow to import
+if TYPE_CHECKING:
+    from typing import Any
 
 GLOB_MAX = 1_000
 GREP_MAX = 500
@@ -25,7 +27,7 @@ class Search:
         self._files = files
         self._processes = processes
         self._env = env
-        self.ripgrep: str | None = shutil.which("rg", path=env["PATH"])
+        self.ripgrep: str | None = _program("rg", env["PATH"])
 
     def glob(self, pattern: str, path: str = ".") -> dict[str, Any]:
         """Files below `path`, newest first; hidden ones too, but no version control folders."""
@@ -158,6 +160,13 @@ def name_pattern(glob: str) -> re.Pattern[str]:
         else:
             out += re.escape(char)
     return compiled(f"(?s:{out}){')' * depth}\\Z")
+
+
+def _program(name: str, path: str) -> str | None:
+    for folder in path.split(":"):
+        if os.access(os.path.join(folder, name), os.X_OK):
+            return os.path.join(folder, name)
+    return None
 
 
 def _walk(top: str) -> Iterator[str]:

@@ -13,7 +13,6 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
 from .checks import Checks
 from .files import Files
@@ -21,6 +20,10 @@ from .processes import Processes
 from .search import Search
 from .shell import Shell
 from .wire import Lines, OutOfTime, Refused, alarm, clip, send
+
+TYPE_CHECKING = False  # typing itself is slow to import
+if TYPE_CHECKING:
+    from typing import Any
 
 _PR_SET_DUMPABLE = 4
 _IDLE_S = 3600.0

@@ -6,9 +6,12 @@ import contextlib
 import os
 import re
 import time
-from typing import Any
 
 from .processes import Processes, Running
+
+TYPE_CHECKING = False  # typing itself is slow to import
+if TYPE_CHECKING:
+    from typing import Any
 
 _PLACE = "/run/hands"
 _COMMAND, _STATE, _NEXT = f"{_PLACE}/command", f"{_PLACE}/state", f"{_PLACE}/state.new"

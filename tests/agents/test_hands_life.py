@@ -173,8 +173,22 @@ def _zip(program: str) -> bytes:
 
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as archive:
-        archive.writestr("__main__.py", program)
+        archive.writestr("toolbox/__init__.py", "")
+        archive.writestr("toolbox/server.py", f"{program}\n\ndef main(): pass\n")
     return data.getvalue()
+
+
+async def test_byte_code_of_another_python_is_passed_over(
+    workspace: Path, hands_user: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bubble, "MAGIC_NUMBER", b"\0\0\r\n")
+    monkeypatch.setattr(bubble, "toolbox", bubble.toolbox.__wrapped__)
+    hands = await Hands.open(workspace=workspace, user=hands_user)
+    try:
+        result = await hands.call("shell", {"command": "echo up"}, deadline=Deadline.after(20))
+    finally:
+        await hands.close()
+    assert result.text == "exit code 0\nup"
 
 
 async def test_without_bubblewrap_there_are_no_hands(
