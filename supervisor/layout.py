@@ -20,6 +20,10 @@ STALE_BEATS, CONFIRM_BEATS = 9, 1.5
 #: A service that died comes back almost at once the first time.
 SERVICE_FIRST_S = 0.5
 
+#: Nobody watches the watchdog but this loop, which costs nothing; SIGTERM ends both.
+KEEP = """trap 'kill $!; wait $!; exit 0' TERM
+while :; do "$@" & wait $!; sleep 3 & wait $!; done"""
+
 
 def agents_session(settings: Settings) -> Windows:
     return Windows(settings.tmux_socket, AGENTS_SESSION, settings.run)
@@ -76,7 +80,7 @@ def services(settings: Settings) -> tuple[Program, ...]:
         POSTGRES: _python("supervisor", "postgres"),
         REHEARSAL: _python("workers", "rehearsal"),
         PORTAL: _python("portal"),
-        WATCH: _python("supervisor", "watch"),
+        WATCH: ("sh", "-c", KEEP, "keep", *_python("supervisor", "watch")),
     }
     return tuple(
         Program(name=name, command=commands[name], revive=True)

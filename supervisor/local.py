@@ -34,8 +34,6 @@ from supervisor.windows import NO_TMUX, Pane, Presence, Program, Sight, Windows
 READY_S = 60.0
 AGENTS_READY_S = 90.0
 PORTAL_STOP_S = 10.0
-#: tmux starts a watchdog that died again after so long.
-KEEP_PAUSE_S = 3
 Say = Callable[[str], None]
 
 
@@ -99,7 +97,6 @@ async def _up(settings: Settings, say: Say) -> dict[str, Any]:
     finally:
         await store.close()
     await _start(session, *(p for p in programs.values() if p not in stores))
-    await session.keep(WATCH, KEEP_PAUSE_S)
     for name, port in _ports(settings, programs).items():
         await _wait(session, name, lambda port=port: _listens(settings.host, port), settings)  # type: ignore[misc]
         say(f"{name:<9} listens on {settings.host}:{port}")
@@ -218,9 +215,7 @@ async def _down(settings: Settings, say: Say) -> None:
     """The watchdog goes first, or it would bring back what the rest of this stops."""
     agents, session = layout.agents_session(settings), layout.services_session(settings)
     sight = await _sight(session)
-    if WATCH in sight.panes:
-        await session.unkeep(WATCH)
-        await _stop(sight, (WATCH,), signal.SIGTERM, PORTAL_STOP_S)
+    await _stop(sight, (WATCH,), signal.SIGTERM, PORTAL_STOP_S)
     crew = await _sight(agents)
     await _stop(crew, tuple(crew.panes), signal.SIGTERM, settings.drain_s + 5.0)
     await agents.close()

@@ -69,7 +69,7 @@ def postgres_data(settings: Settings) -> Path:
 
 def become_redis(settings: Settings) -> NoReturn:
     """Replace this process by Redis. Raises SettingsError when there is no fit binary."""
-    program = _redis_program()
+    program = redis_program()
     data = _private(redis_data(settings))
     if (pid := redis_pid(settings)) is not None:
         stop_pid(pid, signal.SIGTERM)
@@ -119,7 +119,7 @@ def become_postgres(settings: Settings) -> NoReturn:
     ):
         stale.unlink(missing_ok=True)
     options = [f"--{key.replace('_', '-')}={value}" for key, value in POSTGRES_OPTIONS.items()]
-    line = [*_as_user(), str(binaries / "postgres"), "-D", str(data), "-k", str(settings.run)]
+    line = [*as_user(), str(binaries / "postgres"), "-D", str(data), "-k", str(settings.run)]
     _log_to(settings.logs / "postgres.log")
     _become([*line, *options])
 
@@ -191,7 +191,8 @@ def postgres_binaries() -> Path:
     return folder
 
 
-def _redis_program() -> str:
+def redis_program() -> str:
+    """Redis on PATH when it is new enough, else the one in the wheel. Raises SettingsError."""
     found = shutil.which("redis-server")
     if found is not None:
         said = re.search(r"v=(\d+)\.(\d+)", _output([found, "--version"]))
@@ -213,7 +214,7 @@ def _init(binaries: Path, data: Path, log_path: Path) -> None:
     """Make a new cluster beside its place and move it in, so that a cut-off one never counts."""
     made = data.with_name("postgres.new")
     shutil.rmtree(made, ignore_errors=True)
-    line = [*_as_user(), str(binaries / "initdb"), "-D", str(made), "-U", USER, "-A", "trust"]
+    line = [*as_user(), str(binaries / "initdb"), "-D", str(made), "-U", USER, "-A", "trust"]
     with log_path.open("a") as out:
         done = subprocess.run(
             [*line, "-E", "UTF8", "--locale=C"], check=False, stdout=out, stderr=out
@@ -228,7 +229,7 @@ def _init(binaries: Path, data: Path, log_path: Path) -> None:
         raise SettingsError([f"{data} is in the way: not empty and no database"]) from error
 
 
-def _as_user() -> tuple[str, ...]:
+def as_user() -> tuple[str, ...]:
     """What goes before a PostgreSQL program. Raises SettingsError when it cannot work."""
     if os.geteuid() != 0:
         return ()

@@ -30,6 +30,7 @@ logger = log.get("windows")
 CONFIG = Path(__file__).resolve().parent.parent / "config" / "tmux.conf"
 NO_TMUX = "tmux is not installed; install it with: sudo apt-get install tmux"
 CALL_LIMIT_S = 5.0
+REAP_S = 0.05
 _FIELDS = (
     "pid", "session_name", "window_index", "pane_index", "pane_id", "pane_pid", "pane_dead",
     "pane_dead_status", "pane_dead_signal", "window_name",
@@ -37,6 +38,9 @@ _FIELDS = (
 _FORMAT = "|".join(f"#{{{name}}}" for name in _FIELDS)
 #: What tmux says when there is surely no server behind the socket.
 _GONE = ("no server running on", "(No such file or directory)", "(Connection refused)")
+
+#: What a server says that has no session left and is about to end.
+_EMPTY = "no current target"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,10 +99,22 @@ class Windows:
 
     async def look(self) -> Sight:
         """All windows, by one tmux call. Never raises: what it cannot tell is UNKNOWN."""
+        sight = await self._look()
+        if sight.server_pid and any(_unreaped(pane) for pane in sight.panes.values()):
+            # tmux 3.3a can miss a SIGCHLD; another one makes it reap and learn the exit code.
+            with contextlib.suppress(OSError):
+                os.kill(sight.server_pid, signal.SIGCHLD)
+            await asyncio.sleep(REAP_S)
+            sight = await self._look()
+        return sight
+
+    async def _look(self) -> Sight:
         try:
             lines = await self._tmux("list-panes", "-a", "-F", _FORMAT)
         except WindowsError as error:
             reason = str(error)
+            if _EMPTY in reason:
+                return Sight(presence=Presence.ABSENT, reason=reason)
             if not any(word in reason for word in _GONE):
                 return Sight(presence=Presence.UNKNOWN, reason=reason)
             if (pid := await asyncio.to_thread(self.server_pid)) is not None:
@@ -171,16 +187,6 @@ class Windows:
         if call:
             await self._tmux(*call)
 
-    async def keep(self, name: str, pause_s: int) -> None:
-        """Let tmux itself respawn this window `pause_s` after its program died, for ever."""
-        target = f"={self.session}:{name}"
-        again = f"run-shell -b -d {pause_s} -C 'respawn-pane -t \"{target}\"'"
-        await self._tmux("set-hook", "-w", "-t", target, "pane-died", again)
-
-    async def unkeep(self, name: str) -> None:
-        """Undo `keep`. Safe to repeat."""
-        await self._tmux("set-hook", "-w", "-u", "-t", f"={self.session}:{name}", "pane-died")
-
     async def close(self) -> None:
         """End the session and all that is left in it. Safe when it is not there."""
         sight = await self.look()
@@ -234,7 +240,19 @@ def _pane(row: Sequence[str]) -> Pane:
     pid, code, number = int(row[5]), row[7], row[8]
     exit_code = int(code) if code else -int(number) if number.isdigit() else None
     # A child that holds the terminal keeps a dead program's pane open: ask the kernel as well.
-    dead = row[6] == "1" or not psutil.pid_exists(pid)
+    dead = row[6] == "1" or _state(pid) in {"", "Z", "X"}
     return Pane(
         name=row[9], index=int(row[2]), target=row[4], pid=pid, dead=dead, exit_code=exit_code
     )
+
+
+def _unreaped(pane: Pane) -> bool:
+    return pane.dead and pane.exit_code is None and _state(pane.pid) == "Z"
+
+
+def _state(pid: int) -> str:
+    """The kernel's letter for a process's state; "" when there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return ""

