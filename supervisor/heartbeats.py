@@ -54,9 +54,7 @@ class Heartbeats:
     async def _take(self, beat: Heartbeat, at: datetime) -> None:
         parts = self._parts
         before = parts.seen.get(beat.agent)
-        idle = beat.task_id is None
         now = datetime.now(UTC)
-        since = before.idle_since if before is not None and before.pid == beat.pid else None
         seen = Seen(
             agent=beat.agent,
             status=beat.status,
@@ -66,7 +64,6 @@ class Heartbeats:
             epoch=beat.epoch,
             pid=beat.pid,
             phase=beat.phase,
-            idle_since=(since or now) if idle else None,
         )
         parts.seen[beat.agent] = seen
         changed = before is None or _face(before) != _face(seen)

@@ -121,6 +121,7 @@ async def sweep(parts: Parts) -> None:
         now,
         silence_s=parts.silence_s,
         grace_s=parts.settings.assign_lease_s,
+        lease_s=parts.settings.lease_s,
     )
     for task, change in found:
         await outcomes.release(parts, task, change)

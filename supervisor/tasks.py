@@ -166,7 +166,7 @@ def conclude(task: Task, outcome: Outcome, known: Collection[str]) -> Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What an agent's last heartbeat said. `idle_since` is None while it holds a task."""
+    """What an agent's last heartbeat said, and when."""
 
     agent: str
     status: str
@@ -176,7 +176,6 @@ class Seen:
     epoch: int | None = None
     pid: int = 0
     phase: str | None = None
-    idle_since: datetime | None = None
 
     def alive(self, now: datetime, silence_s: float) -> bool:
         """Whether it can take work: heard of within `silence_s` and neither starting nor gone."""
@@ -191,11 +190,13 @@ def sweep(
     *,
     silence_s: float,
     grace_s: float,
+    lease_s: float,
 ) -> list[tuple[Task, Change]]:
     """What to do about held tasks whose lease ran out, or whose agent is alive without them.
 
-    silence_s: an agent not heard of for longer is dead. grace_s: how long a living agent may
-    be idle before a task that it should hold counts as lost (its outcome may be on the way).
+    silence_s: an agent not heard of for longer is dead. A task counts as lost when its agent
+    says that it holds none `grace_s` or more after it took it or last renewed the lease of
+    `lease_s` (before that, its words or its outcome may be on the way).
     """
     found = []
     for task in rows:
@@ -211,8 +212,9 @@ def sweep(
             task.status in {Status.IN_PROGRESS, Status.WAITING}
             and alive
             and agent is not None
-            and agent.idle_since is not None
-            and (now - agent.idle_since).total_seconds() > grace_s
+            and agent.task_id is None
+            and task.lease_until is not None
+            and agent.at >= task.lease_until - timedelta(seconds=lease_s - grace_s)
         ):
             reason = f"{task.agent} is alive and no longer has it"
             found.append((task, _again(task, reason, Status.PENDING, release=True)))

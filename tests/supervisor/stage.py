@@ -14,7 +14,7 @@ from typing import Any
 from base import streams
 from base.bus import Bus
 from base.deadline import Deadline
-from base.errors import StaleLeaseError
+from base.errors import NoAnswerError, StaleLeaseError
 from base.messages import (
     Control,
     Effort,
@@ -63,11 +63,14 @@ class Player:
         await self.bus.publish(streams.HEARTBEATS, message)
 
     async def take(self, order: WorkOrder) -> None:
-        await self.bus.ask(
-            "supervisor",
-            {"verb": "take", "task_id": order.task_id, "epoch": order.epoch, "agent": self.name},
-            deadline=Deadline.after(10),
-        )
+        """Ask until the supervisor answers, as an agent does while it is being restarted."""
+        ask = {"verb": "take", "task_id": order.task_id, "epoch": order.epoch, "agent": self.name}
+        while True:
+            try:
+                await self.bus.ask("supervisor", ask, deadline=Deadline.after(3))
+                break
+            except NoAnswerError:
+                continue
         self.now = (order.task_id, order.epoch)
         await self.beat()
 

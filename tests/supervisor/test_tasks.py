@@ -140,8 +140,8 @@ ALIVE = Seen(agent="code", status="idle", at=NOW)
 BUSY = replace(ALIVE, status="busy", task_id="t", epoch=3)
 SILENT = replace(ALIVE, at=NOW - timedelta(seconds=31))
 PAUSED = replace(ALIVE, paused=True)
-IDLE_LONG = replace(ALIVE, idle_since=NOW - timedelta(seconds=16))
-IDLE_SHORT = replace(ALIVE, idle_since=NOW - timedelta(seconds=5))
+#: With a lease of 60 s and a grace of 15 s: renewed 16 s and 14 s ago.
+LONG_AGO, JUST_NOW = NOW + timedelta(seconds=44), NOW + timedelta(seconds=46)
 
 
 @pytest.mark.parametrize(
@@ -156,20 +156,22 @@ IDLE_SHORT = replace(ALIVE, idle_since=NOW - timedelta(seconds=5))
         (make(A, lease_until=PAST, deliveries=3), ALIVE, F, 3),
         (make(A, lease_until=PAST, deliveries=3), None, P, 3),
         (make(I, lease_until=AHEAD), BUSY, None, 0),
-        (make(I, lease_until=AHEAD), IDLE_SHORT, None, 0),
-        (make(I, lease_until=AHEAD), IDLE_LONG, P, 2),
-        (make(I, lease_until=AHEAD), replace(IDLE_LONG, at=SILENT.at), None, 0),
+        (make(I, lease_until=JUST_NOW), ALIVE, None, 0),
+        (make(I, lease_until=LONG_AGO), ALIVE, P, 2),
+        (make(I, lease_until=LONG_AGO), BUSY, None, 0),
+        (make(I, lease_until=LONG_AGO), replace(ALIVE, at=NOW - timedelta(seconds=3)), None, 0),
+        (make(I, lease_until=AHEAD), SILENT, None, 0),
         (make(I, lease_until=PAST), BUSY, P, 2),
         (make(I, lease_until=PAST), None, P, 2),
         (make(I, lease_until=PAST, deliveries=3), None, F, 3),
         (make(W, lease_until=PAST), None, P, 2),
-        (make(W, lease_until=AHEAD), PAUSED, None, 0),
+        (make(W, lease_until=JUST_NOW), PAUSED, None, 0),
         (make(P, lease_until=None), None, None, 0),
     ],
 )
 def test_sweep(task: Task, seen: Seen | None, status: Status | None, deliveries: int) -> None:
     known = {} if seen is None else {"code": seen}
-    found = sweep([task], known, NOW, silence_s=30, grace_s=15)
+    found = sweep([task], known, NOW, silence_s=30, grace_s=15, lease_s=60)
     if status is None:
         assert found == []
         return
