@@ -217,7 +217,8 @@ async def test_sockets_of_services_cannot_be_reached(
 
 async def test_no_tmux_server_can_be_steered(call, short_tmp: Path) -> None:
     path = short_tmp / "tmux.sock"
-    subprocess.run([need("tmux"), "-S", str(path), "new", "-d", "-s", "s", "sleep 60"], check=True)
+    new = [need("tmux"), "-S", str(path), "new", "-d", "-s", "s", "sleep 60"]
+    subprocess.run(new, check=True, env={**os.environ, "SHELL": "/bin/sh"})
     try:
         path.chmod(0o777)
         await call("shell", command=f"tmux -S {path} new-window 'touch {short_tmp}/owned'; tmux ls")
