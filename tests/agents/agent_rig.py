@@ -197,6 +197,13 @@ class Rig:
             await asyncio.sleep(0.02)
         raise AssertionError(f"{what} did not happen; screen:\n{self.screen()[-3000:]}")
 
+    async def until_empty(self, name: str) -> None:
+        """Wait until every order of the agent is acked."""
+        deadline = Deadline.after(WAIT_S)
+        while await self.bus.depth(streams.agent(name)):
+            assert not deadline.passed, "orders are left"
+            await asyncio.sleep(0.02)
+
     async def ended(self, given: WorkOrder, count: int = 1) -> Outcome:
         """The last outcome of a task that neither is paused nor resumed."""
 
