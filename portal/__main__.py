@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,24 +40,30 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         lifespan="on",
         ws_max_size=1_100_000,
         ws_ping_interval=20.0,
+        ws_per_message_deflate=False,
         timeout_graceful_shutdown=DRAIN_S,
     )
+    # Its info lines name WebSocket addresses with their query, and a token may be in it.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     server = _Server(config)
     log.get("portal").info("started", host=settings.host, port=settings.port)
 
     async def leave() -> None:
         await stop.wait()
+        if (desk := getattr(app.state, "desk", None)) is not None:
+            desk.feed.close()  # streams end by themselves, so that the server need not wait
         server.should_exit = True
 
     leaving = asyncio.create_task(leave(), name="leave")
     try:
         await server.serve(sockets=[listening])
     except SystemExit:
-        if (reason := getattr(app.state, "failure", None)) is None:
+        if getattr(app.state, "failure", None) is None:
             raise
-        raise reason from None
     finally:
         leaving.cancel()
+    if (reason := getattr(app.state, "failure", None)) is not None:
+        raise reason
     log.get("portal").info("stopped")
 
 

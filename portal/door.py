@@ -58,7 +58,10 @@ class Door:
                     return
             await self.app(scope, receive, sending)
         finally:
-            route = getattr(scope.get("route"), "path", "unknown")
+            # FastAPI leaves the prefix of an included router out of the route's own path.
+            route = (
+                "/api/" + getattr(scope.get("route"), "path", "/unknown").removeprefix("/api")[1:]
+            )
             method = scope["method"]
             metrics.api_requests_total.labels(method, route, str(status)).inc()
             took_s = time.perf_counter() - started_s

@@ -35,11 +35,14 @@ def visible(event: Event, user_id: str) -> bool:
 
 
 class Listener:
-    """One reader's queue. `lost`: it fell behind, got no more, and must resume."""
+    """One reader's queue. `lost`: it fell behind, got no more, and must resume. `closed`: the
+    portal is stopping.
+    """
 
     def __init__(self, user_id: str) -> None:
         self.user_id = user_id
         self.lost = False
+        self.closed = False
         self._queue: asyncio.Queue[Item | None] = asyncio.Queue(QUEUE_EVENTS + 1)
 
     def put(self, item: Item) -> None:
@@ -68,6 +71,7 @@ class Listener:
 
     def close(self) -> None:
         """End the reading side: `get` returns None after what is queued."""
+        self.closed = True
         if not self.lost:
             self.lost = True
             self._queue.put_nowait(None)

@@ -31,7 +31,10 @@ from portal.shapes import Send
 
 CLOSE_ENDED = 4401
 CLOSE_SLOW = 1013
+CLOSE_RESTART = 1012
 CLOSE_BROKEN = 1011
+#: What sending to a socket that went away raises.
+GONE = (WebSocketDisconnect, TimeoutError, RuntimeError)
 FRAME_MAX_CHARS = 1_000_000
 SEND_WAIT_S = 20.0
 ENDED_CHECK_S = 3.0
@@ -120,9 +123,12 @@ class Socket:
                     ws_push=self._push(listener),
                     ws_ended=self._until_ended(),
                 )
-            except (WebSocketDisconnect, TimeoutError, RuntimeError) as error:
+            except GONE as error:
                 log.get("portal").debug("socket ended", reason=repr(error))
-        await self._close(CLOSE_SLOW, "too slow; resume with last_event_id")
+        if listener.closed:
+            await self._close(CLOSE_RESTART, "the portal is stopping; resume with last_event_id")
+        else:
+            await self._close(CLOSE_SLOW, "too slow; resume with last_event_id")
 
     async def _read(self, listener: Listener) -> None:
         while True:
@@ -137,6 +143,11 @@ class Socket:
                 await self._answer(frame, listener)
             except AIError as error:
                 await self._error(code_of(status_of(error)), str(error), frame_id)
+            except GONE:
+                raise
+            except Exception:
+                log.get("portal").exception("frame failed")
+                await self._error(code_of(500), "the portal failed at this frame", frame_id)
 
     async def _answer(self, frame: Frame, listener: Listener) -> None:
         if frame.type == "ping":
@@ -235,7 +246,7 @@ class Socket:
             try:
                 async with asyncio.timeout(1.0):
                     await self._websocket.close(code, reason)
-            except (RuntimeError, WebSocketDisconnect, TimeoutError) as error:
+            except GONE as error:
                 log.get("portal").debug("socket was gone", reason=repr(error))
 
 

@@ -25,7 +25,7 @@ PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <form method="post" action="/login"><label>Email<input name="email" type="email" value="{email}"
 autocomplete="username" required></label><label>Password<input name="password" type="password"
 autocomplete="current-password" required></label><button>Log in</button></form>
-<p>No password yet? On the server, run <code>ai-infra link</code> for a one-time login link,
+<p>No password yet? On the server, run <code>ai-infra login-link</code> for a one-time login link,
 or <code>ai-infra passwd</code> to set a password.</p></main></body></html>"""
 
 
@@ -48,7 +48,7 @@ async def _show(request: Request, desk: At, token: str | None = None) -> Respons
     try:
         grant = await desk.auth.use_link(token, agent=request.headers.get("user-agent", ""))
     except UnauthenticatedError as error:
-        return _page(f"{error}. Ask for a new one on the server: ai-infra link", status=401)
+        return _page(f"{error}. Ask for a new one on the server: ai-infra login-link", status=401)
     response = RedirectResponse("/", 303)
     cookies.put(request, response, grant.secret)
     return response

@@ -89,12 +89,16 @@ def portal(short_tmp: Path, redis_server: str, portal_dsn: str) -> Iterator[Port
             return httpx.get(f"{url}/api/health/ready").status_code == 200
         return False
 
-    wait_for("the portal", answers, 30)
     settings = Settings(home=home, port=port, redis_url=redis_server, postgres_dsn=portal_dsn)
-    yield Portal(url=url, settings=settings, log=home / "logs" / "portal.log", pid=process.pid)
-    process.terminate()
-    assert process.wait(20) == 0
-    assert "Traceback" not in (home / "logs" / "portal.log").read_text()
+    try:
+        wait_for("the portal", answers, 90)
+        yield Portal(url=url, settings=settings, log=home / "logs" / "portal.log", pid=process.pid)
+    finally:
+        process.terminate()
+        code = process.wait(30)
+    assert code == 0
+    lines = (home / "logs" / "portal.log").read_text().splitlines()
+    assert [line for line in lines if "Traceback" in line or "token=" in line] == []
 
 
 @pytest_asyncio.fixture
