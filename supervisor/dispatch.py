@@ -54,8 +54,9 @@ async def dispatch(parts: Parts) -> None:
         )
         budget = grant(task.budget, day, parts.budgets.daily)
         if budget is None:
-            logger.warning("daily limit holds a task back", task_id=task.id)
+            await _hold_back(parts, task)
             break
+        parts.held_back.discard(task.id)
         if await _send(parts, task, choice.agent, budget, choice):
             load[choice.agent] += 1
             parts.served[choice.agent] = parts.served.get(choice.agent, 0) + 1
@@ -65,6 +66,17 @@ async def dispatch(parts: Parts) -> None:
             break
     if sent:
         await parts.relay()
+
+
+async def _hold_back(parts: Parts, task: Task) -> None:
+    """Say once that a subtask waits for the day's budget."""
+    if task.id in parts.held_back:
+        return
+    parts.held_back.add(task.id)
+    limit_usd = parts.budgets.daily.hard_limit_usd
+    reason = f"waits: the daily limit of ${limit_usd:.2f} is spent or reserved"
+    await record.log(parts.store, task.id, reason, level="warning")
+    parts.tell(f"{task.root_id[:8]} {task.key} {reason}")
 
 
 def _candidates(parts: Parts, load: dict[str, int], barred: dict[str, str]) -> list[Candidate]:

@@ -129,7 +129,9 @@ async def sweep(parts: Parts) -> None:
 
 
 async def _recover(parts: Parts) -> None:
-    parts.spent = await tally.spent_today(parts.store)
+    spent = await tally.spent_today(parts.store)
+    parts.spent.clear()
+    parts.spent.update(spent)
     for root in await record.to_join(parts.store):
         if f"join {root.id}" not in parts.slots:
             await outcomes.finish(parts, root)

@@ -28,9 +28,13 @@ MISSED_BEATS = 3
 logger = log.get(__name__)
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Made once by `loop.main`. `wake` set: something may have become possible."""
+    """Made once by `loop.main`. `wake` set: something may have become possible.
+
+    What is here besides is only remembered: PostgreSQL has all that must outlive the process.
+    `spent` dollars of today by agent; `joins` due; `held_back` subtasks told to wait for budget.
+    """
 
     settings: Settings
     bus: Bus
@@ -46,6 +50,7 @@ class Parts:
     spent: dict[str, float] = field(default_factory=dict)
     served: dict[str, int] = field(default_factory=dict)
     joins: dict[str, Task] = field(default_factory=dict)
+    held_back: set[str] = field(default_factory=set)
 
     @property
     def agents(self) -> Mapping[str, AgentSpec]:
