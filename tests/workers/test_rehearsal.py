@@ -202,6 +202,13 @@ async def test_without_a_script_it_looks_writes_and_says_so(client: Client) -> N
     assert "no model has thought" in text(await client.ask("Hi", "code", "minimal", tools=TOOLS))
 
 
+async def test_an_earlier_conversation_does_not_count_as_work_done(client: Client) -> None:
+    said: list[Any] = [{"role": "user", "content": "Hi"}]
+    said = [*said, {"role": "assistant", "content": "Hello"}, {"role": "user", "content": "Look"}]
+    look = await client.ask(said, tools=TOOLS)
+    assert [getattr(block, "name", "") for block in look.content] == ["glob"]
+
+
 async def test_without_a_script_forced_tools_get_the_simplest_honest_input(client: Client) -> None:
     reply = await client.ask("Ask data, effort: deep", "supervisor", "plan", **force(PLAN))
     (block,) = reply.content
