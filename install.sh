@@ -17,6 +17,7 @@ Environment:
   AI_INFRA_HOME        where the state lives (default ~/.ai-infra)
   AI_INFRA_PORT        the portal's port on 127.0.0.1 (default 8000)
   ANTHROPIC_API_KEY    the model provider's key; without one the rehearsal model answers
+  ANTHROPIC_BASE_URL   another server that speaks the Messages API
 EOF
 }
 
@@ -138,7 +139,7 @@ link_command() {
 
 ask_for_key() {
     local key="" file=$AI_INFRA_HOME/secrets/anthropic-api-key
-    if [ -s "$file" ] || [ -n "${AI_INFRA_ANTHROPIC_BASE_URL:-}" ]; then
+    if [ -s "$file" ] || [ -n "${AI_INFRA_ANTHROPIC_BASE_URL:-${ANTHROPIC_BASE_URL:-}}" ]; then
         return
     fi
     key=${ANTHROPIC_API_KEY:-}

@@ -1,6 +1,7 @@
 """One frozen object with everything that can be configured.
 
 Sources, first wins: environment `AI_INFRA_*`, `$AI_INFRA_HOME/config/settings.toml`, defaults.
+`ANTHROPIC_BASE_URL` counts as `AI_INFRA_ANTHROPIC_BASE_URL` unless that is set too.
 The API key comes from `ANTHROPIC_API_KEY` or `$AI_INFRA_HOME/secrets/anthropic-api-key`.
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -45,7 +46,12 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = None
     postgres_dsn: SecretStr | None = None
 
-    anthropic_base_url: str | None = None
+    anthropic_base_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices(
+            "anthropic_base_url", "AI_INFRA_ANTHROPIC_BASE_URL", "ANTHROPIC_BASE_URL"
+        ),
+    )
     model_timeout_s: float = Field(600.0, gt=0)
     model_silence_s: float = Field(90.0, gt=0)
 

@@ -61,7 +61,7 @@ def checks(settings: Settings) -> list[dict[str, Any]]:
         ("redis", _redis, f"ai-infra up; see {settings.logs}/redis.log"),
         ("postgresql", _postgres, f"ai-infra up; see {settings.logs}/postgres.log"),
         ("portal", _portal, f"ai-infra up; see {settings.logs}/portal.log"),
-        ("model", _model, "ai-infra up; or check the key and AI_INFRA_ANTHROPIC_BASE_URL"),
+        ("model", _model, "ai-infra up; or check the key and ANTHROPIC_BASE_URL"),
         ("agents", _agents, f"ai-infra agents restart NAME; see {settings.logs}"),
         ("dead letters", _dead, "ai-infra dlq list; then replay or purge"),
     ]

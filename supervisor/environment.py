@@ -13,6 +13,7 @@ NAMES = {
     "VIRTUAL_ENV", "CI", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy",
     "https_proxy", "no_proxy", "all_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR",
     "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS",
+    "ANTHROPIC_BASE_URL",
 }  # fmt: skip
 PREFIXES = ("AI_INFRA_", "LC_", "PYTHON", "PIP_", "NPM_CONFIG_", "npm_config_", "UV_", "XDG_")
 KEY = "ANTHROPIC_API_KEY"

@@ -51,7 +51,7 @@ class Installation:
         inherited = {
             key: value
             for key, value in os.environ.items()
-            if not key.startswith("AI_INFRA_") and key not in {"ANTHROPIC_API_KEY", "TMUX"}
+            if not key.startswith(("AI_INFRA_", "ANTHROPIC_")) and key != "TMUX"
         }
         self.env = {
             **inherited,

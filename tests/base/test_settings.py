@@ -18,6 +18,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in [name for name in os.environ if name.startswith("AI_INFRA_")]:
         monkeypatch.delenv(name)
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    monkeypatch.delenv("ANTHROPIC_BASE_URL", raising=False)
     path = tmp_path / "home"
     monkeypatch.setenv("AI_INFRA_HOME", str(path))
     return path
@@ -206,3 +207,10 @@ def test_a_run_folder_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
     finally:
         settings.run.unlink()
     assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o755
+
+
+def test_the_sdks_own_variable_for_the_address_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://sdk:1")
+    assert load().model_url == "http://sdk:1"
+    monkeypatch.setenv("AI_INFRA_ANTHROPIC_BASE_URL", "http://ours:1")
+    assert load().model_url == "http://ours:1"
