@@ -12,7 +12,7 @@ from typing import Any
 from agents import model, peer, prompt, tools
 from agents.hands import Hands, ToolResult
 from agents.parts import Parts
-from agents.task import Task, calls
+from agents.task import Task, calls, reply_text
 from agents.transcript import short
 from base.deadline import Deadline
 from base.errors import ConflictError, ModelError, SandboxError
@@ -72,6 +72,10 @@ async def execute(parts: Parts, task: Task, grip: Grip) -> None:
         if not calls(reply):
             if reply["stop_reason"] in LIMIT_REASONS:
                 _continue(task)
+            elif reply["stop_reason"] == "refusal":
+                raise ModelError(f"the model refused: {reply_text(reply) or 'it gave no reason'}")
+            elif not reply_text(reply).strip() and not task.told("empty"):
+                task.tell("empty", "[system] Your last message was empty. Give your answer.")
             elif not parts.reins.steered(task):
                 task.add("worked", sync=True)
                 return

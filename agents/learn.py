@@ -73,8 +73,11 @@ def end(task: Task) -> None:
 
 
 def fail(task: Task, error: AIError) -> None:
-    """The task cannot go on for a reason that is not the work's."""
-    _close(task, Status.FAILED, answer=task.answer(), error=str(error))
+    """The task cannot go on for a reason that is not the work's; what was measured is kept."""
+    answer = task.answer()
+    if task.checked:
+        answer = f"Not done: {error}.\n{verify.report(task.checked)}\n\n{answer}".strip()
+    _close(task, Status.FAILED, answer=answer, error=str(error))
 
 
 def cancel(task: Task, *, final: bool) -> Outcome:

@@ -271,3 +271,36 @@ async def test_the_window_is_readable_and_says_that_it_rehearses(rig: Rig) -> No
     assert "\x1b" not in screen
     assert "␛[2Jwiped ⟨202e⟩txt" in screen
     assert max(map(len, screen.splitlines())) <= 2 * 80
+
+
+async def test_a_refusal_fails_with_the_models_words(rig: Rig) -> None:
+    rig.start()
+    refusal = {"say": "I will not do that.", "stop_reason": "refusal"}
+    told = await rig.send(order(script(refusal), effort=Effort.MINIMAL))
+    outcome = await rig.ended(told)
+    assert (outcome.status, outcome.error) == (
+        Status.FAILED, "the model refused: I will not do that.",
+    )  # fmt: skip
+
+
+async def test_an_empty_answer_is_asked_for_once_more(rig: Rig) -> None:
+    rig.start()
+    told = await rig.send(order(script(FRAME, WRITE, {"say": ""}, {"say": "Here it is."})))
+    assert (await rig.ended(told)).answer == "Here it is."
+
+
+async def test_a_history_that_outgrows_the_context_is_shortened(rig: Rig) -> None:
+    config = rig.home / "config"
+    config.mkdir()
+    small = "[models.claude-sonnet-5-5]\ncontext_tokens = 14_000\n"
+    (config / "models.toml").write_text(small)
+    rig.start()
+    loud = {"tool": "shell", "input": {"command": "seq 1 1200"}}
+    told = await rig.send(order(script(FRAME, *[loud] * 6, WRITE, {"say": "Done."})))
+    outcome = await rig.ended(told)
+    assert outcome.status is Status.COMPLETED
+    ids = [name for r in rig.journal(told) if r["kind"] == "shortened" for name in r["ids"]]
+    shells = [r["call_id"] for r in rig.journal(told) if r.get("name") == "shell" and "text" in r]
+    assert ids
+    assert ids == shells[: len(ids)]
+    assert "shortened to save room" in rig.screen()

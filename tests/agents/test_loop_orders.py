@@ -218,3 +218,15 @@ async def test_an_unknown_agent_is_one_line_and_code_1(rig: Rig) -> None:
     assert rig.screen("nobody") == (
         "nobody: no agent named 'nobody'; there are: code, data, infra, research, qa\n"
     )
+
+
+async def test_a_drain_that_takes_too_long_cuts_the_step_and_says_unknown_later(rig: Rig) -> None:
+    rig.start(AI_INFRA_DRAIN_S="0.5")
+    sleep = {"tool": "shell", "input": {"command": "touch a; sleep 60"}}
+    told = await rig.send(order(script(FRAME, sleep, DONE)))
+    await rig.until("the tool", (rig.workspace() / "a").exists)
+    assert rig.kill(number=signal.SIGTERM) == 0
+    rig.start()
+    assert (await rig.ended(told)).status is Status.COMPLETED
+    (result,) = [r for r in rig.journal(told) if r["kind"] == "result" and r["name"] == "shell"]
+    assert result["text"].startswith("UNKNOWN")
