@@ -24,7 +24,7 @@ from typing import Any, Literal
 import argon2
 import jwt
 
-from base.errors import InputError, SettingsError, UnauthenticatedError
+from base.errors import ForbiddenError, InputError, SettingsError, UnauthenticatedError
 from base.settings import Settings
 from base.store import Store
 from portal.limits import Attempts
@@ -295,6 +295,12 @@ class Auth:
                 return await asyncio.to_thread(self._hasher.verify, hashed, password)
             except argon2.exceptions.VerifyMismatchError:
                 return False
+
+
+def admin_only(caller: Caller) -> None:
+    """Raises ForbiddenError unless an admin asks."""
+    if not caller.admin:
+        raise ForbiddenError("only an admin may do this")
 
 
 def _sign(key: bytes, *, user_id: str, session_id: str | None, ttl_s: float) -> str:

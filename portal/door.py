@@ -17,11 +17,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from base import metrics
 from base.errors import AIError, UnauthenticatedError
-from portal.auth import Caller
+from portal.auth import Caller, admin_only
 from portal.desk import Desk
 from portal.limits import same_origin
 from portal.problems import from_error
-from portal.work import admin_only
 
 COOKIE = "ai-infra"
 OPEN_PATHS = frozenset(

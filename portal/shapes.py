@@ -1,10 +1,13 @@
-"""What callers send, checked at the border. What they get back is what the record holds."""
+"""What callers send, checked at the border: an unknown field is a mistake and said so.
+
+What they get back is what the record holds.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from base.messages import Effort
 
@@ -45,33 +48,27 @@ Text = Annotated[str, AfterValidator(_storable), BeforeValidator(_encodable)]
 Name = Annotated[Text, Field(min_length=1, max_length=100)]
 
 
-class Body(BaseModel):
-    """A request body: unknown fields are a mistake of the caller and said so."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Login(Body):
+class Login(BaseModel, extra="forbid", frozen=True):
     email: Text = Field(max_length=255)
     password: Text = Field(max_length=1024)
 
 
-class Refresh(Body):
+class Refresh(BaseModel, extra="forbid", frozen=True):
     refresh_token: Text = Field(max_length=512)
 
 
-class Password(Body):
+class Password(BaseModel, extra="forbid", frozen=True):
     """`current_password` may be left out only by the owner of the machine (a local token)."""
 
     new_password: Text = Field(min_length=12, max_length=1024)
     current_password: Text | None = Field(None, max_length=1024)
 
 
-class NewConversation(Body):
+class NewConversation(BaseModel, extra="forbid", frozen=True):
     title: Text | None = Field(None, max_length=255)
 
 
-class Send(Body):
+class Send(BaseModel, extra="forbid", frozen=True):
     """A message for the agents. `priority` 1 to 10, higher first; `agent` skips the planning."""
 
     content: Annotated[Text, AfterValidator(_message)]
@@ -82,11 +79,11 @@ class Send(Body):
     priority: int = Field(5, ge=1, le=10)
 
 
-class Steer(Body):
+class Steer(BaseModel, extra="forbid", frozen=True):
     text: Annotated[Text, AfterValidator(_message)]
 
 
-class Purge(Body):
+class Purge(BaseModel, extra="forbid", frozen=True):
     """Which dead letters to delete: those of `stream`, or all."""
 
     stream: Text | None = Field(None, max_length=200)

@@ -7,26 +7,26 @@ from typing import Any, Literal
 from fastapi import APIRouter
 
 from base.messages import Wire
-from portal import work
+from portal import crew
 from portal.door import Admin, Asking, At, Key
 
 router = APIRouter(prefix="/agents", tags=["agents"])
 
 
 class Agents(Wire):
-    agents: list[work.Agent]
+    agents: list[crew.Agent]
 
 
 @router.get("")
 async def agents(desk: At, caller: Asking) -> Agents:
     """Every agent of the roster with its state."""
-    return Agents(agents=await work.agents(desk, caller))
+    return Agents(agents=await crew.agents(desk, caller))
 
 
 @router.get("/{name}")
-async def agent(desk: At, caller: Asking, name: str) -> work.AgentWhole:
+async def agent(desk: At, caller: Asking, name: str) -> crew.AgentWhole:
     """One agent and the task it is at, if that is yours."""
-    return await work.agent_whole(desk, caller, name)
+    return await crew.agent_whole(desk, caller, name)
 
 
 @router.post("/{name}/{verb}")
@@ -38,4 +38,4 @@ async def control(
     key: Key = None,
 ) -> dict[str, Any]:
     """Restart, pause or resume an agent (admin)."""
-    return await work.control(desk, caller, name, verb, key=key)
+    return await crew.control(desk, caller, name, verb, key=key)

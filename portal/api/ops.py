@@ -14,7 +14,8 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from base import metrics
 from base.errors import AIError, InputError
 from base.messages import Event, Wire
-from portal import door, work
+from portal import crew, door, letters, spending
+from portal.auth import admin_only
 from portal.door import Admin, Asking, At, Key
 from portal.feed import place, visible
 from portal.shapes import Purge
@@ -69,39 +70,39 @@ async def ready(desk: At) -> JSONResponse:
 @router.get("/health/agents", tags=["health"])
 async def agents_health(desk: At, caller: Asking) -> dict[str, dict[str, str]]:
     """Each agent: ok, stale (no heartbeat for a minute) or unknown (none ever)."""
-    return {"agents": await work.agents_health(desk, caller)}
+    return {"agents": await crew.agents_health(desk, caller)}
 
 
 @router.get("/usage/daily", tags=["usage"])
 async def daily(
     desk: At, caller: Asking, day: Annotated[date | None, Query(alias="date")] = None
-) -> work.DailyUsage:
+) -> spending.DailyUsage:
     """Model usage of a UTC day by agent and model."""
-    return await work.usage(desk, caller, day)
+    return await spending.usage(desk, caller, day)
 
 
 @router.get("/usage/budget", tags=["usage"])
-async def budget(desk: At, caller: Asking) -> work.BudgetState:
+async def budget(desk: At, caller: Asking) -> spending.BudgetState:
     """Today's spending against the daily limits."""
-    return await work.budget(desk, caller)
+    return await spending.budget(desk, caller)
 
 
 @router.get("/dlq", tags=["dlq"])
-async def dlq(desk: At, caller: Admin, stream: str | None = None) -> work.DeadLetters:
+async def dlq(desk: At, caller: Admin, stream: str | None = None) -> letters.DeadLetters:
     """Messages that could not be handled, oldest first (admin)."""
-    return await work.dead(desk, caller, stream)
+    return await letters.dead(desk, caller, stream)
 
 
 @router.post("/dlq/{letter_id:path}/replay", tags=["dlq"])
-async def replay(desk: At, caller: Admin, letter_id: str, key: Key = None) -> work.Dead:
+async def replay(desk: At, caller: Admin, letter_id: str, key: Key = None) -> letters.Dead:
     """Put a dead letter back on its stream (admin)."""
-    return await work.replay(desk, caller, letter_id, key=key)
+    return await letters.replay(desk, caller, letter_id, key=key)
 
 
 @router.post("/dlq/purge", tags=["dlq"])
 async def purge(desk: At, caller: Admin, body: Purge) -> dict[str, int]:
     """Delete dead letters (admin)."""
-    return {"purged": await work.purge(desk, caller, body.stream)}
+    return {"purged": await letters.purge(desk, caller, body.stream)}
 
 
 @router.get("/events", tags=["events"], response_model=Events)
@@ -163,5 +164,5 @@ async def metrics_page(request: Request) -> Response:
     peer = request.client.host if request.client else ""
     forwarded = "x-forwarded-for" in request.headers
     if forwarded or not (peer and ipaddress.ip_address(peer).is_loopback):
-        work.admin_only(await door.caller_of(request))
+        admin_only(await door.caller_of(request))
     return Response(metrics.render(), media_type=metrics.CONTENT_TYPE)

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from base import log, roster
 from base.errors import AIError, NotFoundError, UnauthenticatedError
 from base.messages import Effort, Event, Kind
-from portal import talk, work
+from portal import crew, talk, work
 from portal.auth import Caller
 from portal.desk import Desk
 from portal.door import caller_of
@@ -72,7 +72,7 @@ class Chat:
         self._runs: dict[str, view.Run] = {}
         self._blocks: dict[str, tuple[Html, Html]] = {}
         self._dirty: set[str] = set()
-        self._agents: dict[str, work.Agent] = {}
+        self._agents: dict[str, crew.Agent] = {}
         self._frame: frame.Frame
         self._follower: asyncio.Task[None] | None = None
 
@@ -166,7 +166,7 @@ class Chat:
         self._runs, self._blocks = {}, {}
         self._dirty.clear()
         self._frame.thread.clear()
-        self._agents = {one.name: one for one in await work.agents(desk, caller)}
+        self._agents = {one.name: one for one in await crew.agents(desk, caller)}
         self._frame.show_agents(list(self._agents.values()))
         messages: list[talk.Said] = []
         if conversation_id is not None:

@@ -10,8 +10,8 @@ from typing import Any
 from nicegui import ui
 from nicegui.elements.html import Html
 
+from portal.crew import Agent
 from portal.talk import Conversation
-from portal.work import Agent
 
 HEAD = """<link rel="stylesheet" href="/static/portal.css">
 <script defer src="/static/chat.js"></script>"""
