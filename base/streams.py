@@ -9,7 +9,7 @@
 | heartbeats | every process | supervisor, watchdog (tail) | newest 2,000 |
 | control:<name> | portal, supervisor | that agent (tail from its start) | newest 200 |
 | broadcast | agents | agents (tail) | newest 500 |
-| events | supervisor, agents | portal feed (tail), `ai-infra events` | newest 50,000 |
+| events | supervisor, agents, portal | portal feed (tail), `ai-infra events` | newest 50,000 |
 | ask:<service> | anybody | that service (service) | deleted once handled |
 | reply:<uuid> | the service asked | the asker | 60 s |
 | ai:dlq:<stream> | bus | `ai-infra dlq` | newest 10,000, 7 days |
