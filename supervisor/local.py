@@ -246,11 +246,7 @@ async def _stop(
             with contextlib.suppress(psutil.NoSuchProcess):
                 processes.append(psutil.Process(pane.pid))
                 processes[-1].send_signal(number)
-    _, alive = await asyncio.to_thread(psutil.wait_procs, processes, timeout=limit_s)
-    for process in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    await asyncio.to_thread(psutil.wait_procs, alive, timeout=5.0)
+    await asyncio.to_thread(services.wait_ended, processes, limit_s)
 
 
 async def _gone(windows: Windows) -> None:
@@ -275,9 +271,7 @@ def _end_orphans(settings: Settings) -> None:
             if process.pid != os.getpid() and process.environ().get("TMUX", "").startswith(marks):
                 process.terminate()
                 left.append(process)
-    for process in psutil.wait_procs(left, timeout=5.0)[1]:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
+    services.wait_ended(left, 5.0)
 
 
 # Both --------------------------------------------------------------------------------------

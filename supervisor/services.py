@@ -16,7 +16,7 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -175,12 +175,29 @@ def stop_pid(pid: int, number: signal.Signals, limit_s: float = STOP_S) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         process.send_signal(number)
-        end_s = time.monotonic() + limit_s
-        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-            if time.monotonic() >= end_s:
-                process.kill()
-                end_s = float("inf")
-            time.sleep(0.05)
+        wait_ended([process], limit_s)
+
+
+def wait_ended(processes: Iterable[psutil.Process], limit_s: float) -> None:
+    """Until all have ended; those left after `limit_s` are killed. A zombie has ended: reaping
+    is its parent's business, and tmux can forget it.
+    """
+    end_s, killed = time.monotonic() + limit_s, False
+    left = list(processes)
+    while left := [process for process in left if _lives(process)]:
+        if time.monotonic() >= end_s and not killed:
+            killed = True
+            for process in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+        time.sleep(0.02)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def postgres_binaries() -> Path:
