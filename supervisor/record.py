@@ -260,8 +260,8 @@ async def apply(
     if change.notes is not None:
         given["notes"] = change.notes
     row = await tx.fetchrow(
-        "UPDATE tasks SET status = $3::text, deliveries = $4, handoffs = $5, input = $6, error = $7,"
-        " output = COALESCE($8, output), usage = COALESCE($9, usage),"
+        "UPDATE tasks SET status = $3::text, deliveries = $4, handoffs = $5, input = $6,"
+        " error = $7, output = COALESCE($8, output), usage = COALESCE($9, usage),"
         " epoch = epoch + CASE WHEN $10::boolean THEN 1 ELSE 0 END,"
         " requested_agent = CASE WHEN $11::boolean THEN NULL ELSE requested_agent END,"
         " lease_until = CASE WHEN $3::text IN ('in_progress', 'waiting')"
