@@ -142,19 +142,26 @@ class Chat:
                 ui.notify(f"Not stopped: {error}", type="negative", position="top")
 
     async def _new(self) -> None:
-        ui.navigate.history.push("/chat")
-        await self._load(None)
+        await self._go(None)
 
     async def _open(self, conversation_id: str) -> None:
-        ui.navigate.history.push(f"/chat/{conversation_id}")
-        await self._load(conversation_id)
+        await self._go(conversation_id)
+
+    async def _go(self, conversation_id: str | None) -> None:
+        # In the client's own context: the row that was clicked is drawn anew meanwhile.
+        with self._client:
+            ui.navigate.history.push(f"/chat/{conversation_id}" if conversation_id else "/chat")
+            await self._load(conversation_id)
+            if await self._client.run_javascript("window.innerWidth") < frame.NARROW_PX:
+                self._frame.drawer.hide()
 
     async def _archive(self, conversation_id: str) -> None:
-        await talk.archive(self._desk, self._caller, conversation_id)
-        if conversation_id == self._conversation_id:
-            await self._new()
-        else:
-            await self._list()
+        with self._client:
+            await talk.archive(self._desk, self._caller, conversation_id)
+            if conversation_id == self._conversation_id:
+                await self._go(None)
+            else:
+                await self._list()
 
     # What is shown -------------------------------------------------------------------------
 

@@ -31,6 +31,8 @@ EXAMPLES = (
     "Write a small Python program that counts words, with tests, and run them.",
     "Review the code in the workspace and fix what is broken.",
 )
+#: Below this width the drawer lies over the page; the style sheet has the same number.
+NARROW_PX = 900
 STATES = {"idle": "idle", "running": "idle", "busy": "working", "offline": "offline"}
 
 Send = Callable[[str, str | None, str | None], Awaitable[bool]]
@@ -42,6 +44,7 @@ Pick = Callable[[str], Awaitable[None]]
 class Frame:
     """The parts that change."""
 
+    drawer: ui.left_drawer
     thread: ui.column
     welcome: ui.column
     stop: ui.button
@@ -111,7 +114,7 @@ def build(
     ui.query(".q-page").classes("chat-page")
     with (
         ui.left_drawer(top_corner=True, bottom_corner=True)
-        .props("width=272 breakpoint=900")
+        .props(f"width=272 breakpoint={NARROW_PX}")
         .classes("side") as drawer
     ):
         ui.html('<div class="brand"><img src="/static/favicon.svg" alt="">AI Infrastructure</div>')
@@ -146,6 +149,7 @@ def build(
     with ui.footer().classes("bottom"):
         stop = _composer(efforts, agents, on_send, on_stop)
     return Frame(
+        drawer=drawer,
         thread=thread,
         welcome=welcome,
         stop=stop,
