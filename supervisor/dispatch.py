@@ -7,6 +7,7 @@ from base.messages import (
     Budget,
     Criterion,
     Effort,
+    Event,
     Input,
     Kind,
     Message,
@@ -39,7 +40,7 @@ async def dispatch(parts: Parts) -> None:
     busy = [name for name in parts.agents if load[name] and name not in barred]
     rows = await record.ready(parts.store, busy=busy, barred=list(barred), limit=LOOK)
     reserved_usd = sum(task.budget.usd for task in held)
-    sent = False
+    events: list[Event] = []
     for task in rows:
         choice = route(
             f"{task.title} {task.instruction}",
@@ -61,11 +62,12 @@ async def dispatch(parts: Parts) -> None:
             load[choice.agent] += 1
             parts.served[choice.agent] = parts.served.get(choice.agent, 0) + 1
             reserved_usd += budget.usd
-            sent = True
+            events += _told(parts, task, choice.agent, choice.why)
         if all(load[name] for name in free):
             break
-    if sent:
+    if events:
         await parts.relay()
+        await parts.emit(*events)
 
 
 async def _hold_back(parts: Parts, task: Task) -> None:
@@ -115,13 +117,16 @@ async def _send(parts: Parts, task: Task, agent: str, budget: Budget, choice: Ch
             f"assigned to {agent}: {choice.why}",
             {"epoch": order.epoch, "delivery": order.delivery, "budget_usd": budget.usd},
         )
-    parts.tell(f"{task.root_id[:8]} {task.key} → {agent}: {choice.why}")
-    shown = task_event(task, Status.ASSIGNED, 0.0, why=choice.why)
-    await parts.emit(
+    return True
+
+
+def _told(parts: Parts, task: Task, agent: str, why: str) -> list[Event]:
+    parts.tell(f"{task.root_id[:8]} {task.key} → {agent}: {why}")
+    shown = task_event(task, Status.ASSIGNED, 0.0, why=why)
+    return [
         shown.model_copy(update={"agent": agent}),
         event(Kind.AGENT, task, agent, status="busy", paused=False, task_id=task.id),
-    )
-    return True
+    ]
 
 
 async def _order(
