@@ -48,9 +48,7 @@ class Settings(BaseSettings):
 
     anthropic_base_url: str | None = Field(
         None,
-        validation_alias=AliasChoices(
-            "anthropic_base_url", "AI_INFRA_ANTHROPIC_BASE_URL", "ANTHROPIC_BASE_URL"
-        ),
+        validation_alias=AliasChoices("AI_INFRA_ANTHROPIC_BASE_URL", "anthropic_base_url"),
     )
     model_timeout_s: float = Field(600.0, gt=0)
     model_silence_s: float = Field(90.0, gt=0)
