@@ -12,6 +12,7 @@ from typing import Any
 from agents import tools
 from base.messages import Phase, WorkOrder
 from base.roster import AgentSpec
+from pai.criteria import PROBE_SCHEMA
 from pai.phases import FRAMING
 from pai.record import Record
 
@@ -73,29 +74,7 @@ FRAME = {
                         "id": {"type": "string", "description": "Only to refine: such as ISC-2."},
                         "text": {"type": "string", "description": "End state in 8-12 words."},
                         "anti": {"type": "boolean", "description": "True: what must not be."},
-                        "probe": {
-                            "type": "object",
-                            "required": ["kind"],
-                            "properties": {
-                                "kind": {
-                                    "type": "string",
-                                    "enum": ["command", "pattern", "file", "http", "judge"],
-                                },
-                                "command": {
-                                    "type": "string",
-                                    "description": "command: passes on exit 0.",
-                                },
-                                "path": {"type": "string", "description": "file, pattern."},
-                                "pattern": {
-                                    "type": "string",
-                                    "description": "Regular expression: in the file, or in the "
-                                    "command's output.",
-                                },
-                                "url": {"type": "string", "description": "http: loopback only."},
-                                "expect_status": {"type": "integer"},
-                                "question": {"type": "string", "description": "judge."},
-                            },
-                        },
+                        "probe": PROBE_SCHEMA,
                     },
                 },
             },

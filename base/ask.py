@@ -118,7 +118,8 @@ async def serve(bus: Bus, service: str, answer: Answer, concurrency: int) -> Non
             async for deliveries in work:
                 for delivery in deliveries:
                     await free.acquire()
-                    task = asyncio.create_task(_reply(bus, service, answer, delivery))
+                    reply = _reply(bus, service, answer, delivery)
+                    task = asyncio.create_task(reply, name=f"reply {service}")
                     running.add(task)
                     task.add_done_callback(ended)
     finally:

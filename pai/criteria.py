@@ -26,6 +26,23 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 #: Commands whose exit status says nothing about the workspace.
 CANNOT_FAIL = frozenset({"true", ":", "echo", "printf", "pwd", "sleep", "date", "whoami"})
 SEPARATORS = frozenset({";", "&&", "||", "|", "&", "|&", ";;"})
+#: A probe as models are asked for it: in plans, and in framing.
+PROBE_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["kind"],
+    "properties": {
+        "kind": {"type": "string", "enum": ["command", "pattern", "file", "http", "judge"]},
+        "command": {"type": "string", "description": "command: passes on exit 0."},
+        "path": {"type": "string", "description": "file, pattern: relative to the workspace."},
+        "pattern": {
+            "type": "string",
+            "description": "Regular expression: in the file, or in the command's output.",
+        },
+        "url": {"type": "string", "description": "http: loopback only."},
+        "expect_status": {"type": "integer"},
+        "question": {"type": "string", "description": "judge: when nothing else can measure it."},
+    },
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,21 +9,17 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
 from base.errors import PlanError
-from base.messages import BROADCAST_TARGET, Criterion, Effort, Probe
+from base.messages import BROADCAST_TARGET, Criterion, Effort
+from pai.criteria import PROBE_SCHEMA, probe_fault
 
 MAX_SUBTASKS = 12
 MAX_INSTRUCTION_CHARS = 20_000
 TITLE_CHARS = 80
 CRITERION_ID = re.compile(r"ISC-(A-)?\d+(\.\d+)*")
-#: Commands that cannot fail prove nothing.
-IDLE_COMMAND = re.compile(r"\s*(true|:|exit(\s+0)?|echo\b[^;&|`$]*)\s*;?\s*")
-NEVER_FAILS = re.compile(r"\|\|\s*(true|:|exit\s+0)\s*;?\s*$|;\s*(true|:|exit\s+0)\s*;?\s*$")
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 TOOL: dict[str, Any] = {
     "name": "make_plan",
@@ -69,28 +65,7 @@ TOOL: dict[str, Any] = {
                                 "properties": {
                                     "id": {"type": "string", "description": "ISC-1, or ISC-A-1"},
                                     "text": {"type": "string", "description": "An end state."},
-                                    "probe": {
-                                        "type": "object",
-                                        "required": ["kind"],
-                                        "properties": {
-                                            "kind": {
-                                                "type": "string",
-                                                "enum": [
-                                                    "command",
-                                                    "file",
-                                                    "pattern",
-                                                    "http",
-                                                    "judge",
-                                                ],
-                                            },
-                                            "command": {"type": "string"},
-                                            "path": {"type": "string"},
-                                            "pattern": {"type": "string"},
-                                            "url": {"type": "string"},
-                                            "expect_status": {"type": "integer"},
-                                            "question": {"type": "string"},
-                                        },
-                                    },
+                                    "probe": PROBE_SCHEMA,
                                 },
                             },
                         },
@@ -288,40 +263,10 @@ def _criteria(key: str, listed: Any, faults: list[str]) -> tuple[Criterion, ...]
             faults.append(f"{key}: criterion id {criterion.id} is used twice")
         if not criterion.text.strip():
             faults.append(f"{key}: {criterion.id} has no text")
-        if (fault := toothless(criterion.probe)) is not None:
+        if (fault := probe_fault(criterion.probe)) is not None:
             faults.append(f"{key}: {criterion.id}: {fault}")
         found.append(criterion)
     return tuple(found)
-
-
-def toothless(probe: Probe) -> str | None:
-    """Why this probe cannot be run or cannot fail; None when it can do both."""
-    match probe.kind:
-        case "command":
-            command = probe.command or ""
-            if not command.strip():
-                return "a command probe needs a command"
-            if IDLE_COMMAND.fullmatch(command) or NEVER_FAILS.search(command):
-                return f"the command {command!r} cannot fail"
-        case "file" | "pattern" if not (probe.path or "").strip():
-            return f"a {probe.kind} probe needs a path"
-        case "pattern" if not probe.pattern:
-            return "a pattern probe needs a pattern"
-        case "http":
-            url = urlsplit(probe.url or "")
-            if url.scheme not in {"http", "https"} or url.hostname not in LOOPBACK:
-                return "an http probe needs a url on this machine, such as http://127.0.0.1:8080/"
-        case "judge" if not (probe.question or "").strip():
-            return "a judge probe needs a question"
-        case _:
-            pass
-    if probe.pattern is not None:
-        try:
-            if re.compile(probe.pattern).search("") is not None:
-                return f"the pattern {probe.pattern!r} matches anything"
-        except re.error as error:
-            return f"the pattern {probe.pattern!r} is no regular expression: {error}"
-    return None
 
 
 def _spread(
