@@ -3,7 +3,8 @@
     agent:<name> ─▶ take (may I?) ─▶ loop.run ─▶ results ─▶ ack
 
 The outcome is in the journal before it is published and published before the order is acked, so
-a crash in between gives a duplicate, which the supervisor refuses by its epoch.
+a crash in between gives a duplicate, which the supervisor refuses by its epoch. A process that is
+asked to end gives its task back at the next safe point.
 """
 
 from __future__ import annotations
@@ -98,14 +99,14 @@ class Desk:
             return False
         await parts.reins.unpaused()
         if not await self._take(order):
-            return not self._stop.is_set()
+            return await self._give_back(order) if self._stop.is_set() else True
         try:
             task = await self._open(order)
         except InputError as error:
-            await self.publish(_unopened(order, error))
+            await self.publish(_ended(order, Status.FAILED, str(error)))
             return True
         if task is None:
-            return False
+            return await self._give_back(order)
         try:
             outcome = await self._run(task)
         finally:
@@ -113,9 +114,17 @@ class Desk:
             task.close()
             self._set("stopping" if self._stop.is_set() else "idle")
         if outcome is None:
-            return False
+            return await self._give_back(order)
         await parts.feed.flush()
         await self.publish(outcome)
+        return True
+
+    async def _give_back(self, order: WorkOrder) -> bool:
+        """This process is asked to end: the task goes back, and it counts as no failure.
+
+        Always True: the supervisor sends a new order, and the journal stands where it stood.
+        """
+        await self.publish(_ended(order, Status.PENDING))
         return True
 
     async def _take(self, order: WorkOrder) -> bool:
@@ -314,13 +323,13 @@ class Desk:
                 await asyncio.sleep(AGAIN_S)
 
 
-def _unopened(order: WorkOrder, error: AIError) -> Outcome:
-    """The outcome of a task whose journal cannot be used."""
+def _ended(order: WorkOrder, status: Status, error: str | None = None) -> Outcome:
+    """The outcome of an order of which no more is known than this."""
     return Outcome(
         task_id=order.task_id,
         root_id=order.root_id,
         epoch=order.epoch,
         agent=order.agent,
-        status=Status.FAILED,
-        error=str(error),
+        status=status,
+        error=error,
     )

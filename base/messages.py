@@ -240,7 +240,8 @@ class WorkOrder(Wire):
 class Outcome(Wire):
     """Payload on `results`: how a work order ended. Refused when `epoch` is stale.
 
-    status waiting = paused by a person, in_progress = resumed; neither ends the task.
+    status waiting = paused by a person, in_progress = resumed, pending = given back since the
+    agent's process was asked to end; none of them ends the task.
     handoff_to names the agent that should take the task over (then status is `waiting`).
     """
 

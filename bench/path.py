@@ -44,7 +44,8 @@ def one_at_a_time(client: httpx.Client, port: int, count: int) -> tuple[list[flo
             time.sleep(0.004)
         assert task["status"] == "completed", task
         ended = time.time()
-        call = calls(client, port)[-1]
+        while (call := calls(client, port)[-1])["ended_at"] is None:
+            time.sleep(0.002)
         first_ms.append((call["arrived_at"] - started) * 1000)
         model_s = call["ended_at"] - call["arrived_at"]
         whole_ms.append((ended - started - model_s) * 1000)

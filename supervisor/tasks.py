@@ -156,6 +156,9 @@ def conclude(task: Task, outcome: Outcome, known: Collection[str]) -> Change:
         return _as_is(task, Status.WAITING, f"{outcome.agent} was paused")
     if outcome.status is Status.IN_PROGRESS:
         return _as_is(task, Status.IN_PROGRESS, f"{outcome.agent} went on")
+    if outcome.status is Status.PENDING:
+        reason = f"{outcome.agent} was stopped and gave it back"
+        return _as_is(task, Status.PENDING, reason, release=True)
     if outcome.status in {Status.COMPLETED, Status.CANCELLED}:
         return _as_is(
             task, outcome.status, f"{outcome.agent} {outcome.status} it", error=outcome.error

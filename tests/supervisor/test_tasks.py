@@ -102,12 +102,19 @@ def test_taking_again_counts(task: Task, status: Status, deliveries: int, dead: 
         ({"status": X}, X, None),
         ({"status": W}, W, None),
         ({"status": I}, I, None),
-        ({"status": P}, F, "code reported the state pending, which no outcome has"),
+        ({"status": Status.ASSIGNED}, F, "code reported the state assigned, which no outcome has"),
     ],
 )
 def test_outcomes(fields: dict[str, Any], status: Status, error: str | None) -> None:
     change = conclude(make(I), outcome(**fields), KNOWN)
     assert (change.status, change.error, change.release) == (status, error, False)
+
+
+@pytest.mark.parametrize("before", [A, I, W])
+def test_given_back_is_no_failure(before: Status) -> None:
+    change = conclude(make(before, deliveries=3), outcome(status=P), KNOWN)
+    assert (change.status, change.deliveries, change.release) == (P, 3, True)
+    assert not change.dead_letter
 
 
 @pytest.mark.parametrize(
