@@ -18,6 +18,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import psutil
@@ -84,10 +85,10 @@ async def _up(settings: Settings, say: Say) -> dict[str, Any]:
     stores = [programs[name] for name in (REDIS, POSTGRES) if name in programs]
     await _start(session, *stores)
     if REDIS in programs:
-        await _wait(session, REDIS, lambda: services.redis_answers(settings), settings)
+        await _wait(session, REDIS, partial(services.redis_answers, settings), settings)
         say(f"redis     answers on {settings.redis_socket}")
     if POSTGRES in programs:
-        await _wait(session, POSTGRES, lambda: services.postgres_answers(settings), settings)
+        await _wait(session, POSTGRES, partial(services.postgres_answers, settings), settings)
         await asyncio.to_thread(services.make_database, settings)
         say(f"postgres  answers in {settings.run}")
     store = await Store.open(settings.postgres, "up")
@@ -98,7 +99,7 @@ async def _up(settings: Settings, say: Say) -> dict[str, Any]:
         await store.close()
     await _start(session, *(p for p in programs.values() if p not in stores))
     for name, port in _ports(settings, programs).items():
-        await _wait(session, name, lambda port=port: _listens(settings.host, port), settings)  # type: ignore[misc]
+        await _wait(session, name, partial(_listens, settings.host, port), settings)
         say(f"{name:<9} listens on {settings.host}:{port}")
     count = await _agents_ready(settings)
     say(f"agents    {count} windows run in tmux session {layout.AGENTS_SESSION}")
@@ -115,13 +116,20 @@ async def _start(session: Windows, *programs: Program) -> None:
     await session.open(*programs)
 
 
-async def _wait(session: Windows, name: str, ready: Callable[[], bool], settings: Settings) -> None:
-    """Until `ready()`; raises NotRunningError with its last words when the program ended."""
+async def _wait(
+    session: Windows, name: str, ready: Callable[[int], bool], settings: Settings
+) -> None:
+    """Until `ready(pid)` holds for the program in that very window.
+
+    Raises NotRunningError with its last words when the program ended instead.
+    """
     deadline = Deadline.after(READY_S)
-    while not await asyncio.to_thread(ready):
+    while True:
         pane = (await _sight(session)).panes.get(name)
         if pane is None or pane.dead:
             raise NotRunningError(await _epitaph(session, name, pane, settings))
+        if await asyncio.to_thread(ready, pane.pid):
+            return
         if deadline.passed:
             raise NotRunningError(
                 f"{name} did not get ready within {READY_S:g} s; see {settings.logs}/{name}.log"
@@ -199,7 +207,7 @@ def _taken(host: str, port: int) -> str:
     return ""
 
 
-def _listens(host: str, port: int) -> bool:
+def _listens(host: str, port: int, _pid: int) -> bool:
     where = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     try:
         socket.create_connection((where, port), timeout=1.0).close()

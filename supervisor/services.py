@@ -132,8 +132,10 @@ def make_database(settings: Settings) -> None:
         _output([*psql, "-c", f"CREATE DATABASE {DATABASE}", "postgres"])
 
 
-def redis_answers(settings: Settings) -> bool:
-    """Whether our Redis takes commands (it says LOADING while it reads its file)."""
+def redis_answers(settings: Settings, pid: int) -> bool:
+    """Whether our Redis, as process `pid`, takes commands (LOADING: not yet)."""
+    if redis_pid(settings) != pid:
+        return False  # one that outlived its window, about to be taken over
     try:
         with _connected(settings.redis_socket) as line:
             line.sendall(b"PING\r\n")
@@ -142,8 +144,10 @@ def redis_answers(settings: Settings) -> bool:
         return False
 
 
-def postgres_answers(settings: Settings) -> bool:
-    """Whether our PostgreSQL takes connections."""
+def postgres_answers(settings: Settings, pid: int) -> bool:
+    """Whether our PostgreSQL, as process `pid`, takes connections."""
+    if postgres_pid(settings) != pid:
+        return False
     line = [str(postgres_binaries() / "pg_isready"), "-q", "-h", str(settings.run)]
     return subprocess.run(line, check=False, capture_output=True).returncode == 0
 

@@ -143,7 +143,8 @@ class Vitals:
             await bus.publish(streams.HEARTBEATS, message)
             keys = [streams.TASKS_NEW, streams.RESULTS]
             keys += [streams.agent(name) for name in self._beats if name != SUPERVISOR]
-            self._queues = {key: await bus.depth(key) for key in keys}
+            depths = await asyncio.gather(*(bus.depth(key) for key in keys))
+            self._queues = dict(zip(keys, depths, strict=True))
             await asyncio.sleep(self._settings.heartbeat_s)
 
     async def _send(self, bus: Bus) -> None:

@@ -30,7 +30,7 @@ from supervisor.windows import Pane, Presence, Program, Sight, Windows
 
 logger = log.get("watch")
 
-LOOK_S = 5.0
+LOOK_S = 10.0
 #: A session is taken for gone after so many looks in a row, this far apart.
 ABSENT_LOOKS, ABSENT_LOOK_S = 2, 0.5
 #: What an event says about a state that people should hear of.
