@@ -13,11 +13,11 @@ from agents import model, peer, prompt, tools
 from agents.hands import Hands, ToolResult
 from agents.parts import Parts
 from agents.task import Task, calls, reply_text
-from agents.transcript import short
 from base.deadline import Deadline
 from base.errors import ConflictError, ModelError, SandboxError
 from base.messages import Kind
 from base.reply import LIMIT_REASONS
+from base.terminal import short
 
 #: The longest a tool may take, its own limit included.
 TOOL_S = tools.SHELL_MAX_S + 30.0

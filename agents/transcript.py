@@ -10,26 +10,11 @@ import re
 from typing import TextIO
 
 from base.messages import Checked, Usage, Verdict, WorkOrder
+from base.terminal import neutral, short
 
 WIDTH = 80
-SHORT_CHARS = 160
 RESULT_LINES = 4
-#: C0 but tab and newline, DEL, C1, and the marks that reorder or hide text.
-UNSAFE = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
-)
 MARKS = {Verdict.PASSED: ("✓", "32"), Verdict.FAILED: ("✗", "31"), Verdict.UNMEASURED: ("?", "33")}
-
-
-def neutral(text: str) -> str:
-    """`text` with control characters made visible; newlines and tabs stay."""
-    return UNSAFE.sub(_visible, text.replace("\r\n", "\n"))
-
-
-def short(text: str, chars: int = SHORT_CHARS) -> str:
-    """One neutral line of at most `chars` characters."""
-    line = " ".join(neutral(text[: 4 * chars]).split())
-    return line if len(line) <= chars else line[: chars - 1] + "…"
 
 
 class Transcript:
@@ -123,10 +108,3 @@ class Transcript:
     def _newline(self) -> None:
         self._out.write("\n")
         self._column = 0
-
-
-def _visible(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "␡" if code == 0x7F else f"⟨{code:02x}⟩"

@@ -14,7 +14,8 @@ from typing import Annotated
 
 import typer
 
-from portal.cli_client import EXIT_NOT_RUNNING, call, settings, show, stop, visible
+from base.terminal import neutral
+from portal.cli_client import EXIT_NOT_RUNNING, call, settings, show, stop
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -198,7 +199,7 @@ def tasks_show(task_id: str, as_json: AsJson = False) -> None:
     from portal.cli_ask import render_task
 
     task = call("GET", f"/api/tasks/{task_id}")
-    show(task, True) if as_json else typer.echo(visible(render_task(task)))
+    show(task, True) if as_json else typer.echo(neutral(render_task(task)))
 
 
 @tasks.command("cancel")

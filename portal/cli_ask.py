@@ -17,7 +17,8 @@ from websockets.exceptions import WebSocketException
 
 from base.messages import Status
 from base.settings import Settings
-from portal.cli_client import EXIT_FAILED, EXIT_NOT_RUNNING, call, show, stop, token, visible
+from base.terminal import neutral
+from portal.cli_client import EXIT_FAILED, EXIT_NOT_RUNNING, call, show, stop, token
 
 RECONNECT_S = 60.0
 QUIET_CHECK_S = 5.0
@@ -91,7 +92,7 @@ class Seen:
     def finish(self, whole: dict[str, Any]) -> None:
         """What is still missing on the screen once the task has ended."""
         task = whole["task"]
-        answer = visible(((task["output"] or {}).get("answer") or "").strip())
+        answer = neutral(((task["output"] or {}).get("answer") or "").strip())
         if answer and self.printed.strip() != answer:
             sys.stdout.write(("\n\n" if self.printed else "") + answer)
             self.printed = answer
@@ -108,7 +109,7 @@ class Seen:
             if self.printed:
                 self._say("\nthe model was cut off; it starts again")
             self.attempt, self.printed = payload["attempt"], ""
-        piece = visible(payload["content"])
+        piece = neutral(payload["content"])
         self.printed += piece
         if not self.quiet:
             sys.stdout.write(piece)
@@ -141,7 +142,7 @@ class Seen:
 
     def _say(self, line: str) -> None:
         if not self.quiet:
-            typer.secho(visible(line)[:160], err=True, dim=True)
+            typer.secho(neutral(line)[:160], err=True, dim=True)
 
 
 def render_task(whole: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ import typer
 
 from base.errors import AIError, SettingsError
 from base.settings import Settings, load
+from base.terminal import short
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -104,17 +105,9 @@ def show(value: Any, as_json: bool, columns: Sequence[tuple[str, str]] = ()) -> 
         typer.secho(line.rstrip(), bold=index == 0)
 
 
-def visible(text: str) -> str:
-    """`text` with control characters made visible, so that no answer can drive the terminal."""
-    return "".join(
-        char if char in "\n\t" or (char >= " " and not "\x7f" <= char <= "\x9f") else "�"
-        for char in text
-    )
-
-
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return visible(str(value)).replace("\n", " ")[:72]
+    return short(str(value), 72)

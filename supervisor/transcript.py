@@ -5,23 +5,17 @@ Everything shown may hold text from models, agents or users: control characters 
 
 from __future__ import annotations
 
-import re
 import sys
 import textwrap
 from datetime import datetime
 from typing import TextIO
 
+from base.terminal import neutral
+
 WIDTH = 80
 STAMP = "%H:%M:%S"
 INDENT = " " * 9
-#: C0 and C1 controls, escape among them, and the marks that turn the direction of writing.
-CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
 DIM, RESET = "\x1b[2m", "\x1b[0m"
-
-
-def clean(text: str) -> str:
-    """One line without control characters."""
-    return CONTROL.sub(" ", text).strip()
 
 
 class Transcript:
@@ -37,7 +31,7 @@ class Transcript:
         indent = INDENT + ("    " if text.startswith("  ") else "  ")
         stamp = datetime.now().strftime(STAMP)
         lines = textwrap.wrap(
-            clean(text),
+            neutral(text).strip(),
             WIDTH,
             initial_indent=INDENT + (INDENT[:2] if text.startswith("  ") else ""),
             subsequent_indent=indent,

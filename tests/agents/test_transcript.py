@@ -6,8 +6,9 @@ import io
 
 import pytest
 
-from agents.transcript import Transcript, neutral, short
+from agents.transcript import Transcript
 from base.messages import Checked, Usage, Verdict
+from base.terminal import neutral, short
 
 
 def shown(plain: bool = True) -> tuple[Transcript, io.StringIO]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 
-from supervisor.transcript import WIDTH, Transcript, clean
+from supervisor.transcript import WIDTH, Transcript
 
 
 def test_control_characters_never_pass() -> None:
-    assert clean("a\x1b]0;title\x07b\x9b31mc\u202ed\r\ne") == "a ]0;title b 31mc d e"
+    out = io.StringIO()
+    Transcript(out).tell("a\x1b]0;title\x07b\x9b31mc\u202ed\r\ne")
+    assert out.getvalue()[8:] == " a␛]0;title␇b⟨9b⟩31mc⟨202e⟩d e\n"
 
 
 def test_lines_fit_the_window_and_carry_the_time_once() -> None:
