@@ -33,7 +33,7 @@ from supervisor.layout import PORTAL, POSTGRES, REDIS, REHEARSAL, WATCH
 from supervisor.windows import NO_TMUX, Pane, Presence, Program, Sight, Windows
 
 READY_S = 60.0
-AGENTS_READY_S = 90.0
+ALL_RUN_S = 90.0
 PORTAL_STOP_S = 10.0
 Say = Callable[[str], None]
 
@@ -101,7 +101,7 @@ async def _up(settings: Settings, say: Say) -> dict[str, Any]:
     for name, port in _ports(settings, programs).items():
         await _wait(session, name, partial(_listens, settings.host, port), settings)
         say(f"{name:<9} listens on {settings.host}:{port}")
-    count = await _agents_ready(settings)
+    count = await _all_run(settings)
     say(f"agents    {count} windows run in tmux session {layout.AGENTS_SESSION}")
     return await status.report(settings)
 
@@ -145,35 +145,39 @@ async def _epitaph(session: Windows, name: str, pane: Pane | None, settings: Set
     return f"{name} ended (exit code {pane.exit_code if pane else None}): {words}; see {path}"
 
 
-async def _agents_ready(settings: Settings) -> int:
-    """How many windows run once all that send heartbeats do; brings back those that ended."""
-    deadline = Deadline.after(AGENTS_READY_S)
-    wanted = [program.name for program in layout.agents(settings) if program.beats]
+async def _all_run(settings: Settings) -> int:
+    """How many windows the agents' session has, once the watchdog sees everything run.
+
+    Brings back what had ended or was given up. Raises NotRunningError naming what does not run.
+    """
+    deadline = Deadline.after(ALL_RUN_S)
+    agents = [program.name for program in layout.agents(settings)]
+    names = [program.name for program in layout.services(settings) if program.name != WATCH]
+    names += agents
     asked: set[str] = set()
-    waiting = wanted
+    waiting = names
     while not deadline.passed:
         found = await status.ask_windows(settings) or {}
-        for name in wanted:
-            state = found.get(name, {}).get("state")
-            if state in {"exited", "fatal"}:
+        for name in names:
+            if found.get(name, {}).get("state") in {"exited", "fatal"}:
                 if name in asked:
-                    words = await _agent_words(settings, name)
-                    raise NotRunningError(f"agent {name} does not start: {words}")
+                    raise NotRunningError(f"{name} does not start: {await _words(settings, name)}")
                 asked.add(name)
                 await status.ask_restart(settings, name)
-        waiting = [name for name in wanted if found.get(name, {}).get("state") != "running"]
+        waiting = [name for name in names if found.get(name, {}).get("state") != "running"]
         if not waiting:
-            return len(found) - len(layout.services(settings)) + 1
+            return len(agents)
         await asyncio.sleep(0.1)
-    words = await _agent_words(settings, waiting[0])
-    raise NotRunningError(f"not ready within {AGENTS_READY_S:g} s: {', '.join(waiting)}; {words}")
+    words = await _words(settings, waiting[0])
+    raise NotRunningError(f"not ready within {ALL_RUN_S:g} s: {', '.join(waiting)}; {words}")
 
 
-async def _agent_words(settings: Settings, name: str) -> str:
-    session = layout.agents_session(settings)
-    pane = (await session.look()).panes.get(name)
-    words = await session.last_words(pane, lines=3) if pane else ""
-    return f"{words.replace(chr(10), ' / ')} (see {settings.logs}/{name}.log)"
+async def _words(settings: Settings, name: str) -> str:
+    for session in (layout.agents_session(settings), layout.services_session(settings)):
+        if (pane := (await session.look()).panes.get(name)) is not None:
+            words = (await session.last_words(pane, lines=3)).replace("\n", " / ")
+            return f"{words} (see {settings.logs}/{name}.log)"
+    return f"it has no window (see {settings.logs}/{WATCH}.log)"
 
 
 def _ports(settings: Settings, programs: dict[str, Program]) -> dict[str, int]:

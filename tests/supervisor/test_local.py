@@ -118,6 +118,7 @@ def test_what_a_crash_left_is_no_hindrance(fresh: Home) -> None:
     # The number in the stale pid file now belongs to a stranger that is alive: this test.
     pid_file = fresh.folder / "data" / "postgres" / "postmaster.pid"
     pid_file.write_text(pid_file.read_text().replace(str(pids["postgres"]), str(os.getpid()), 1))
+    assert services.postgres_pid(Settings(home=fresh.folder)) is None
     fresh.run("up")
     done = subprocess.run(
         ["redis-cli", "-s", socket_path, "GET", "kept"], check=True, capture_output=True
@@ -148,7 +149,7 @@ def test_an_agent_that_cannot_start_is_named_with_its_last_words(fresh: Home) ->
     fresh.act("data", "exit 9")
     done = fresh.run("up", check=False)
     assert done.returncode == 1
-    assert "agent data does not start: last words of data" in done.stderr
+    assert "data does not start: last words of data" in done.stderr
 
 
 def test_data_of_another_version_is_refused(fresh: Home) -> None:
