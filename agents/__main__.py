@@ -1,4 +1,4 @@
-"""`python -m agents NAME [--plain]`: one agent in this window."""
+"""`python -m agents NAME [--plain]`: one agent in this window; `--canary`: try the sandbox."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from pydantic import ValidationError
 from agents import keyboard, peer
 from agents.desk import Desk
 from agents.feed import Feed
+from agents.hands import canary
 from agents.notes import Notes
 from agents.parts import Parts
 from agents.reins import Reins
 from agents.transcript import Transcript
 from base import log, program, roster, streams
 from base.bus import Bus
-from base.errors import DecodeError
+from base.errors import AIError, DecodeError
 from base.llm import LLM
 from base.messages import Control, ModelCall, Outcome, decode
 from base.prices import Models
-from base.settings import Settings
+from base.settings import Settings, load
 
 logger = log.get("agents")
 
@@ -115,13 +116,30 @@ async def _notes(parts: Parts) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m agents", description=__doc__)
-    parser.add_argument("name", help="an agent of the roster, such as code")
+    parser.add_argument("name", nargs="?", help="an agent of the roster, such as code")
+    parser.add_argument("--canary", action="store_true", help="prove the sandbox, then end")
     parser.add_argument("--plain", action="store_true", help="no colours")
-    return parser.parse_args()
+    given = parser.parse_args()
+    if (given.name is None) is not given.canary:
+        parser.error("give the name of an agent, or --canary")
+    return given
+
+
+def _canary() -> int:
+    """Exit code of one trial of the sandbox; the reason goes to stderr."""
+    try:
+        asyncio.run(canary(load().hands_user))
+    except AIError as error:
+        print(error, file=sys.stderr)
+        return program.EXIT_DIED
+    print("holds: a read and a connection were denied, a write worked")
+    return 0
 
 
 if __name__ == "__main__":
     given = _arguments()
+    if given.canary:
+        sys.exit(_canary())
     sys.stdout.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
     bare = given.plain or not sys.stdout.isatty()
     program.run(given.name, partial(main, given.name, bare))

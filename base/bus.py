@@ -331,6 +331,10 @@ class Bus:
         """
         return await live.events_after(self, cursor, count)
 
+    async def newest_events(self, count: int) -> list[tuple[str, Event]]:
+        """The `count` youngest events, oldest first."""
+        return await live.newest_events(self, count)
+
     async def oldest_event(self) -> str | None:
         """The id of the oldest event kept; None when there are none."""
         return await live.oldest_event(self)

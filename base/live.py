@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -57,8 +57,18 @@ async def tail(
 async def events_after(bus: Bus, cursor: str, count: int) -> list[tuple[str, Event]]:
     """See `Bus.events_after`. An entry that is no event is logged and left out."""
     command = ("XRANGE", streams.EVENTS, "(" + _cursor(cursor), "+", "COUNT", count)
+    return _events((await bus.call(command))[0])
+
+
+async def newest_events(bus: Bus, count: int) -> list[tuple[str, Event]]:
+    """See `Bus.newest_events`."""
+    command = ("XREVRANGE", streams.EVENTS, "+", "-", "COUNT", count)
+    return _events(reversed((await bus.call(command))[0]))
+
+
+def _events(entries: Iterable[list[Any]]) -> list[tuple[str, Event]]:
     found = []
-    for entry in (await bus.call(command))[0]:
+    for entry in entries:
         try:
             found.append((entry[0].decode(), Event.model_validate_json(body(entry))))
         except ValidationError as error:

@@ -21,7 +21,7 @@ from base import lean, log, metrics
 from base.attempt import AttemptError, asked_wait_s, judge, pause_s
 from base.deadline import Deadline
 from base.errors import ModelError
-from base.messages import ModelCall, Usage
+from base.messages import UNPAID_PROVIDER, ModelCall, Usage
 from base.prices import Models
 from base.reply import (
     CHARS_PER_TOKEN,
@@ -73,7 +73,7 @@ class LLM:
         self._client: anthropic.AsyncAnthropic | None = None
         self._unknown: set[str] = set()
         host = urlsplit(settings.model_url or "").hostname
-        self._provider = "rehearsal" if settings.rehearsal else host or "anthropic"
+        self._provider = UNPAID_PROVIDER if settings.rehearsal else host or "anthropic"
 
     async def warm(self) -> None:
         """Import the SDK in a thread, so that the first call does not wait. Twice is safe."""

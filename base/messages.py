@@ -260,8 +260,15 @@ class Outcome(Wire):
     notes: str = ""
 
 
+#: The provider's name in a ModelCall when nobody charges for it.
+UNPAID_PROVIDER = "rehearsal"
+
+
 class ModelCall(Wire):
-    """Payload on `usage`: one model call that ended, for the api_usage table. `id` is its key."""
+    """Payload on `usage`: one model call that ended, for the api_usage table. `id` is its key.
+
+    The rehearsal model's calls carry what a provider would have charged, and count in no limit.
+    """
 
     id: str
     task_id: str | None
@@ -271,6 +278,10 @@ class ModelCall(Wire):
     model: str
     usage: Usage
     latency_ms: int
+
+    @property
+    def paid(self) -> bool:
+        return self.provider != UNPAID_PROVIDER
 
 
 class Heartbeat(Wire):

@@ -280,7 +280,7 @@ def dlq_list(as_json: AsJson = False) -> None:
         ("failed_at", "WHEN"),
         ("error_message", "ERROR"),
     )
-    show(page if as_json else page["dead_letters"], as_json, columns)
+    show(page if as_json else page["letters"], as_json, columns)
 
 
 @dlq.command("replay")

@@ -46,7 +46,7 @@ def send(request: dict[str, Any]) -> dict[str, Any]:
 
 def follow(config: Settings, request: dict[str, Any], as_json: bool) -> int:
     """Send and stream until the task ends. 0 when it completed, 1 when not, 3: portal gone."""
-    seen = Seen(quiet=as_json)
+    seen = Seen(quiet=as_json, free=config.rehearsal)
     try:
         reached = asyncio.run(_watch(config, request, seen))
     except KeyboardInterrupt:
@@ -70,6 +70,7 @@ class Seen:
     """Turns server messages into lines. `printed` is how much of the answer is on the screen."""
 
     quiet: bool
+    free: bool = False
     task_id: str = ""
     answer_id: str = ""
     cursor: str | None = None
@@ -101,7 +102,9 @@ class Seen:
         if task["status"] != Status.COMPLETED:
             self._say(f"{task['status']}: {task['error'] or 'no reason was given'}")
         usage = task["usage"] or {}
-        spent = f"{usage.get('model_calls', 0)} model calls, ${usage.get('cost_usd', 0.0):.4f}"
+        price = f"${usage.get('cost_usd', 0.0):.4f}"
+        price = f"rehearsal, nothing spent (at a provider about {price})" if self.free else price
+        spent = f"{usage.get('model_calls', 0)} model calls, {price}"
         self._say(f"{task['status']} · {spent} · ai-infra tasks show {self.task_id}")
 
     def _chunk(self, payload: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -56,6 +57,7 @@ def checks(settings: Settings) -> list[dict[str, Any]]:
         ("bubblewrap", _tool("bwrap", "--version"), "apt-get install bubblewrap"),
         ("user namespaces", _namespaces, "sysctl -w kernel.unprivileged_userns_clone=1"),
         ("hands account", _hands, f"useradd --system --no-create-home {HANDS_USER}"),
+        ("sandbox", _sandbox, "mend what stands above, then run this again"),
         ("disk", _disk, f"free at least 2 GB on the disk of {settings.home}"),
         ("models", _models, f"mend {settings.config / 'models.toml'}"),
         ("redis", _redis, f"ai-infra up; see {settings.logs}/redis.log"),
@@ -106,6 +108,19 @@ def _hands(settings: Settings) -> Finding:
         return True, f"not needed: tools run as uid {os.geteuid()}"
     account = hands_account()
     return account is not None, f"{HANDS_USER} " + ("is there" if account else "is missing")
+
+
+def _sandbox(_: Settings) -> Finding:
+    """The agents' own trial of their sandbox, in a process of its own."""
+    trial = subprocess.run(
+        [sys.executable, "-m", "agents", "--canary"],
+        cwd=Path(__file__).resolve().parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = (trial.stdout or trial.stderr).strip().splitlines()
+    return trial.returncode == 0, said[-1] if said else f"exit code {trial.returncode}"
 
 
 def _disk(settings: Settings) -> Finding:

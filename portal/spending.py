@@ -6,7 +6,7 @@ import tomllib
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from base.messages import Wire
+from base.messages import UNPAID_PROVIDER, Wire
 from portal.auth import Caller
 from portal.desk import Desk
 
@@ -71,8 +71,8 @@ async def budget(desk: Desk, caller: Caller) -> BudgetState:
     on = datetime.now(UTC).date()
     spent_usd = await desk.store.fetchval(
         "SELECT COALESCE(sum(cost_usd), 0) FROM api_usage"
-        " WHERE (timestamp AT TIME ZONE 'UTC')::date = $1",
-        on,
+        " WHERE (timestamp AT TIME ZONE 'UTC')::date = $1 AND provider <> $2",
+        *(on, UNPAID_PROVIDER),
     )
     limits: dict[str, float] = {}
     for path in (SHIPPED_BUDGETS, desk.settings.config / "budgets.toml"):

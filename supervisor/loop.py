@@ -175,9 +175,8 @@ async def _read_usage(parts: Parts) -> None:
         for delivery in deliveries:
             try:
                 call = ModelCall.model_validate(delivery.message.payload)
-                if await tally.add_usage(parts.store, call):
-                    spent_usd = parts.spent.get(call.agent, 0.0) + call.usage.cost_usd
-                    parts.spent[call.agent] = spent_usd
+                if await tally.add_usage(parts.store, call) and call.paid:
+                    parts.spend(call.agent, call.usage.cost_usd)
                 await _ack(parts, streams.USAGE, [delivery])
             except (ValidationError, InputError) as error:
                 await _bury(parts, streams.USAGE, delivery, error)

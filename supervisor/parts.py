@@ -75,6 +75,16 @@ class Parts:
             return f"has spent its ${daily_usd:.2f} of today"
         return None
 
+    def spend(self, agent: str, cost_usd: float) -> None:
+        """Count what was paid, and say once a day that the warning threshold is passed."""
+        before_usd = sum(self.spent.values())
+        self.spent[agent] = self.spent.get(agent, 0.0) + cost_usd
+        daily = self.budgets.daily
+        if before_usd < daily.warning_usd <= before_usd + cost_usd:
+            limits = f"${daily.warning_usd:.2f}; work stops at ${daily.hard_limit_usd:.2f}"
+            logger.warning("daily budget warning", cost_usd=round(before_usd + cost_usd, 4))
+            self.tell(f"today's spending passed {limits}")
+
     async def emit(self, *events: Event) -> None:
         """Tell the live view. It is a view: when Redis is away, the record still has it all."""
         try:

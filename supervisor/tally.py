@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from base.messages import Heartbeat, ModelCall
+from base.messages import UNPAID_PROVIDER, Heartbeat, ModelCall
 from supervisor.record import COLUMNS, Reads, known_id, task
 from supervisor.tasks import Task
 
 
 async def spent_today(reads: Reads) -> dict[str, float]:
-    """Dollars by agent since midnight UTC."""
+    """Dollars by agent since midnight UTC; what the rehearsal model would have cost is left out."""
     rows = await reads.fetch(
         "SELECT agent, SUM(cost_usd) AS usd FROM api_usage"
         " WHERE (timestamp AT TIME ZONE 'UTC')::DATE = (NOW() AT TIME ZONE 'UTC')::DATE"
-        " GROUP BY agent"
+        " AND provider <> $1 GROUP BY agent",
+        UNPAID_PROVIDER,
     )
     return {row["agent"]: float(row["usd"]) for row in rows}
 

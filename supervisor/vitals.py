@@ -19,7 +19,7 @@ import psutil
 from base import log, streams
 from base.bus import Bus
 from base.errors import AIError, BusError
-from base.messages import Event, Heartbeat, Message, Type, decode
+from base.messages import UNPAID_PROVIDER, Event, Heartbeat, Message, Type, decode
 from base.settings import Settings
 from base.store import Store
 from supervisor.layout import SUPERVISOR, WATCH
@@ -30,8 +30,9 @@ RETRY_S = 1.0
 COST_S = 30.0
 PENDING_EVENTS = 100
 #: Today's cost; days are UTC days.
-COST_SQL = """SELECT COALESCE(SUM(cost_usd), 0) FROM api_usage
-WHERE timestamp >= date_trunc('day', NOW() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'"""
+COST_SQL = f"""SELECT COALESCE(SUM(cost_usd), 0) FROM api_usage
+WHERE provider <> '{UNPAID_PROVIDER}'
+AND timestamp >= date_trunc('day', NOW() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'"""
 
 
 class Vitals:

@@ -270,7 +270,10 @@ def test_wrong_usage_exits_2(made: Installation) -> None:
 def test_every_listing_speaks_json(made: Installation) -> None:
     for line in (["status"], ["doctor"], ["tasks", "list"], ["agents", "list"], ["dlq", "list"]):
         json.loads(made.cli(*line, "--json", check=line != ["doctor"]).stdout)
+        made.cli(*line, check=line != ["doctor"])
     assert json.loads(made.cli("status", "--json").stdout)["state"] == "up"
+    assert "sandbox" in made.cli("doctor", check=False).stdout
+    assert "plan" in made.cli("events").stdout
 
 
 def test_not_running_exits_3(tmp_path: Path) -> None:

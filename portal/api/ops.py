@@ -23,6 +23,7 @@ from portal.shapes import Purge
 router = APIRouter()
 CHECK_S = 3.0
 SSE_BEAT_S = 15.0
+NEWEST_LOOK = 1_000
 
 
 class EventAt(Wire):
@@ -114,7 +115,10 @@ async def events(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     root_id: str | None = None,
 ) -> Any:
-    """The caller's events after a cursor. `Accept: text/event-stream` follows them live."""
+    """The caller's events after a cursor, without one the newest; oldest first.
+
+    `Accept: text/event-stream` follows them live.
+    """
     cursor = request.headers.get("last-event-id") or after
     try:
         kept = cursor is None or await desk.feed.has(cursor)
@@ -125,14 +129,22 @@ async def events(
         return StreamingResponse(stream, media_type="text/event-stream")
     found: list[EventAt] = []
     here = desk.feed.position
-    at = cursor or "0-0"
+    if cursor is None:
+        newest = await desk.bus.newest_events(NEWEST_LOOK)
+        found = [
+            EventAt(event_id=at, event=event)
+            for at, event in newest
+            if visible(event, caller.user_id) and root_id in {None, event.root_id}
+        ][-limit:]
+        return Events(events=found, cursor=newest[-1][0] if newest else here, gap=False)
+    at = cursor
     while len(found) < limit and (page := await desk.bus.events_after(at)):
         for at, event in page:
             if visible(event, caller.user_id) and root_id in {None, event.root_id}:
                 found.append(EventAt(event_id=at, event=event))
             if len(found) == limit:
                 break
-    return Events(events=found, cursor=at if at != "0-0" else here, gap=not kept)
+    return Events(events=found, cursor=at, gap=not kept)
 
 
 async def _follow(

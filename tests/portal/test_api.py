@@ -15,7 +15,7 @@ import pytest
 
 from base import streams
 from base.bus import Bus
-from base.messages import Status, answer_id
+from base.messages import Event, Kind, Status, answer_id
 from base.store import Store
 from portal.auth import ADMIN_ID
 from tests.portal.conftest import REPO, Portal, Stage, asked, free_port, person
@@ -303,6 +303,20 @@ async def test_agents_show_their_state(portal: Portal, store: Store, admin: http
     assert health["research"] == "unknown"
 
 
+async def test_events_without_a_cursor_are_the_newest(bus: Bus, admin: httpx.Client) -> None:
+    me = admin.get("/api/auth/me").json()["id"]
+    said = [
+        Event(kind=Kind.TEXT, agent="code", user_id=me, data={"content": str(number)})
+        for number in range(30)
+    ]
+    await bus.emit(*said)
+    page = admin.get("/api/events", params={"limit": 3}).json()
+    assert [one["event"]["data"]["content"] for one in page["events"]] == ["27", "28", "29"]
+    await bus.emit(said[0])
+    after = admin.get("/api/events", params={"after": page["cursor"]}).json()
+    assert [one["event"]["data"]["content"] for one in after["events"]] == ["0"]
+
+
 async def test_usage_and_budget(portal: Portal, store: Store, admin: httpx.Client) -> None:
     _, sent = await asked(portal, admin.headers["Authorization"].split()[1])
     await store.execute(
@@ -311,6 +325,13 @@ async def test_usage_and_budget(portal: Portal, store: Store, admin: httpx.Clien
         " ('code', 'p', 'm', 1, 1, 0.5, NULL, 100, now() - interval '2 days')",
         sent["task_id"],
     )
+    await store.execute(
+        "INSERT INTO api_usage (agent, provider, model, input_tokens, output_tokens, cost_usd)"
+        " VALUES ('data', 'rehearsal', 'm', 0, 0, 999)"
+    )
+    spent = admin.get("/api/usage/budget").json()["spent_usd"]
+    assert spent == 60.5, "nobody charges for the rehearsal model"
+    await store.execute("DELETE FROM api_usage WHERE provider = 'rehearsal'")
     today = admin.get("/api/usage/daily").json()
     assert today["usage"][0]["input_tokens"] == 10
     assert today["cost_usd"] == 60.5

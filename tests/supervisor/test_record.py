@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 from stage import World
 
 from base.messages import Budget, Effort, ModelCall, Status, Usage
@@ -110,6 +112,8 @@ async def test_usage_counts_once_and_survives_an_unknown_task(world: World) -> N
     )
     assert await tally.add_usage(world.store, call)
     assert not await tally.add_usage(world.store, call)
+    free = call.model_copy(update={"id": str(uuid.uuid4()), "provider": "rehearsal"})
+    assert await tally.add_usage(world.store, free)
     assert await tally.spent_today(world.store) == {"code": 0.5}
 
 
