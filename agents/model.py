@@ -12,15 +12,15 @@ from base.llm import Ask
 from base.messages import Kind
 from pai.record import Record
 
-#: Longest reply by purpose; a file is written inside a tool call, so EXECUTE needs room.
+#: Longest reply by purpose, the model's thinking included; EXECUTE writes files inside calls.
 MAX_TOKENS = {
     "minimal": 8_192,
-    "frame": 8_192,
-    "execute": 16_384,
-    "trace": 2_048,
-    "reflect": 2_048,
-    "judge": 1_024,
-    "peer": 4_096,
+    "frame": 16_384,
+    "execute": 32_768,
+    "trace": 8_192,
+    "reflect": 8_192,
+    "judge": 4_096,
+    "peer": 8_192,
 }
 #: How many timeouts of one attempt a call may take with all its retries.
 TRIES = 3

@@ -191,7 +191,9 @@ class LLM:
         known = self._models.find(ask.model)
         max_tokens = min(ask.max_tokens, known.output_max_tokens) if known else ask.max_tokens
         async with client.messages.with_streaming_response.create(
-            **_request(ask), max_tokens=max_tokens, stream=True
+            **_request(ask, forced=known is None or known.forced_tools),
+            max_tokens=max_tokens,
+            stream=True,
         ) as response:
             async for event in sdk.raw_events(response.http_response):
                 if event.data and event.event != "ping":
@@ -258,8 +260,10 @@ def _measure(call: ModelCall) -> None:
     metrics.llm_request_duration_seconds.labels(*labels).observe(call.latency_ms / 1000)
 
 
-def _request(ask: Ask) -> dict[str, Any]:
+def _request(ask: Ask, *, forced: bool) -> dict[str, Any]:
     """The request's body without `max_tokens`; the caller's lists are not touched.
+
+    `forced`: whether the model takes a forced tool; else the caller's words must ask for it.
 
     Cache breakpoints: end of the tools, end of the system prompt, end of the last turn.
     """
@@ -272,7 +276,7 @@ def _request(ask: Ask) -> dict[str, Any]:
         body["system"] = [{"type": "text", "text": ask.system, "cache_control": EPHEMERAL}]
     if ask.tools:
         body["tools"] = [*ask.tools[:-1], {**ask.tools[-1], "cache_control": EPHEMERAL}]
-    if ask.force_tool:
+    if ask.force_tool and forced:
         body["tool_choice"] = {"type": "tool", "name": ask.force_tool}
     return body
 

@@ -25,7 +25,11 @@ SNAPSHOT_DIGITS = 8
 
 
 class Model(BaseModel):
-    """One model. Prices are dollars per million tokens; cached input is priced apart."""
+    """One model. Prices are dollars per million tokens; cached input is priced apart.
+
+    forced_tools: whether it takes a request that forces a tool; else the tool is only offered,
+    and the prompt asks for it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,6 +39,7 @@ class Model(BaseModel):
     cache_write_usd: float = Field(ge=0)
     context_tokens: int = Field(gt=0)
     output_max_tokens: int = Field(gt=0)
+    forced_tools: bool = True
 
 
 class Use(BaseModel):

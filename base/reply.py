@@ -43,6 +43,7 @@ class Ask:
     """One model call. `system` and `tools` are the stable prefix, cached by the provider.
 
     `task_id` None: the call belongs to no task. `force_tool` names the tool that must be called.
+    Say so in the messages too: a model that always thinks cannot be forced, and the call may lack.
     """
 
     agent: str
@@ -175,8 +176,8 @@ class Draft:
         calls: list[ToolCall] = []
         for index, block in sorted(self._blocks.items()):
             kind = block.get("type")
-            if kind == "text" and not block.get("text"):
-                continue
+            if kind == "text" and not str(block.get("text") or "").strip():
+                continue  # the API does not take blank text back
             if kind == "tool_use":
                 if limited:
                     continue

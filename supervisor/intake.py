@@ -18,7 +18,7 @@ from supervisor.tasks import Task
 
 BATCH = 20
 PLAN_S = 600.0
-PLAN_TOKENS = 16_384
+PLAN_TOKENS = 32_768
 
 logger = log.get(__name__)
 

@@ -215,7 +215,7 @@ async def join(
                     messages=[first],
                     tools=[TOOL],
                     force_tool=TOOL["name"],
-                    max_tokens=2048,
+                    max_tokens=8192,
                 ),
                 deadline=deadline,
             )

@@ -37,6 +37,15 @@ LANES = {
     "reflect": "reflect",
     "peer": "peer",
 }
+#: The tool that a call of this purpose is asked for, where the model cannot be forced.
+ASKED = {
+    "plan": "make_plan",
+    "frame": "frame",
+    "trace": "trace",
+    "conflict": "list_contradictions",
+    "judge": "judge",
+    "reflect": "reflect",
+}
 CALLERS = {"plan": "planner", "join": "join", "conflict": "join", "judge": "judge"}
 PLAIN = "turn"
 

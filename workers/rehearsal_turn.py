@@ -120,8 +120,11 @@ def who(user_id: str, body: dict[str, Any]) -> Caller:
 
 
 def _forced(body: dict[str, Any]) -> dict[str, Any] | None:
+    """The tool that the request forces, or that a call of its purpose is asked for in words."""
     choice = body.get("tool_choice") or {}
-    named = [tool for tool in body.get("tools") or [] if tool["name"] == choice.get("name")]
+    purpose = str((body.get("metadata") or {}).get("user_id") or "").rpartition("/")[2]
+    name = choice.get("name") or script.ASKED.get(purpose)
+    named = [tool for tool in body.get("tools") or [] if tool["name"] == name]
     return named[0] if named else None
 
 

@@ -22,6 +22,8 @@ CACHE_TTL_S = 300.0
 CACHE_PREFIXES = 4096
 CACHE_LOOKBACK_BLOCKS = 20
 CACHE_BREAKPOINTS = 4
+#: The provider refuses a forced tool choice with these models.
+NEVER_FORCED = ("claude-opus-5-5", "claude-sonnet-5-5", "claude-fable-5-1")
 PIECE_CHARS = 24
 REQUEST_MAX_BYTES = 32 * 1024 * 1024
 
@@ -154,6 +156,8 @@ def refusal(body: Any) -> str | None:
     choice = body.get("tool_choice") or {}
     if choice.get("type") == "tool" and choice.get("name") not in offered:
         return f"tool_choice: tool {choice.get('name')!r} not found in tools"
+    if choice.get("type") in {"tool", "any"} and str(body["model"]).startswith(NEVER_FORCED):
+        return 'tool_choice: type "tool" and "any" are not supported for this model.'
     marked = sum(bool(block.get("cache_control")) for block in _in_order(body))
     if marked > CACHE_BREAKPOINTS:
         return f"a maximum of {CACHE_BREAKPOINTS} blocks with cache_control, found {marked}"
@@ -167,8 +171,10 @@ def refusal(body: Any) -> str | None:
             return f"messages.{number}: tool_use without tool_result: {', '.join(sorted(missing))}"
         if strange := answered - open_calls:
             return f"messages.{number}: tool_result without tool_use: {', '.join(sorted(strange))}"
-        if any(b.get("type") == "text" and not b.get("text") for b in parts) or not parts:
-            return f"messages.{number}: text content blocks must be non-empty"
+        if any(b.get("type") == "text" and not str(b.get("text")).strip() for b in parts):
+            return f"messages.{number}: text content blocks must contain non-whitespace text"
+        if not parts:
+            return f"messages.{number}: content must not be empty"
         open_calls = {str(b["id"]) for b in parts if b.get("type") == "tool_use"}
     if open_calls:
         return f"tool_use without tool_result: {', '.join(sorted(open_calls))}"

@@ -74,6 +74,26 @@ def test_shortened_results_are_one_line() -> None:
     assert "shortened to save room" in text
 
 
+def test_thinking_from_before_a_change_of_history_is_left_out() -> None:
+    thought = {"type": "thinking", "thinking": "", "signature": "s"}
+    early = [told("go"), reply(thought, use("a")), result("a", "x" * 900)]
+    late = [reply(thought, use("b")), result("b")]
+    kept = prompt.conversation([*early, *late])
+    assert [turn["content"][0]["type"] for turn in kept if turn["role"] == "assistant"] == [
+        "thinking", "thinking",
+    ]  # fmt: skip
+    for change in ({"kind": "shortened", "ids": ["a"]}, {"kind": "resumed", "epoch": 2}):
+        cut = prompt.conversation([*early, change, *late])
+        assert [turn["content"][0]["type"] for turn in cut if turn["role"] == "assistant"] == [
+            "tool_use", "thinking",
+        ]  # fmt: skip
+
+
+def test_a_blank_result_reads_as_no_output() -> None:
+    records = [told("go"), reply(use("a")), result("a", " \n")]
+    assert prompt.conversation(records)[-1]["content"][0]["content"] == "(no output)"
+
+
 def test_text_of_others_cannot_leave_its_marks() -> None:
     text = prompt.opening(
         order(

@@ -115,7 +115,15 @@ async def test_tool_calls_go_round_and_the_caller_s_lists_are_not_touched(rig: R
 
 async def test_a_forced_tool_is_called(rig: Rig) -> None:
     reply = await rig.reply({"for": "planner", "plan": {"path": "a"}}, purpose="plan",
-                            force_tool="write")  # fmt: skip
+                            force_tool="write", model="claude-sonnet-4-5")  # fmt: skip
+    assert [call.input for call in reply.tool_calls] == [{"path": "a"}]
+
+
+@pytest.mark.parametrize("model", [MODEL, "claude-opus-5-5", "claude-fable-5-1"])
+async def test_a_model_that_always_thinks_is_only_offered_the_tool(rig: Rig, model: str) -> None:
+    plan = {**WRITE, "name": "make_plan"}
+    reply = await rig.reply({"for": "planner", "plan": {"path": "a"}}, purpose="plan",
+                            tools=[plan], force_tool="make_plan", model=model)  # fmt: skip
     assert [call.input for call in reply.tool_calls] == [{"path": "a"}]
 
 

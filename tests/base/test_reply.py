@@ -62,6 +62,15 @@ def test_a_tool_without_arguments_is_whole() -> None:
         assert call.input == {}
 
 
+def test_blank_text_does_not_go_back() -> None:
+    content, (call,), _ = drafted(
+        START, *text(0, "\n", "\n "), *tool(1, "{}"), end("tool_use"), STOP
+    ).finish()
+    assert content == [
+        {"type": "tool_use", "id": call.id, "name": call.name, "input": {}},
+    ]
+
+
 def test_thinking_goes_back_as_it_came_and_empty_text_does_not() -> None:
     thought = block(
         0,

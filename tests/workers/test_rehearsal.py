@@ -383,7 +383,7 @@ async def test_count_tokens(client: Client) -> None:
     ("turns", "told"),
     [
         ([], "at least one message"),
-        ([{"role": "user", "content": ""}], "non-empty"),
+        ([{"role": "user", "content": ""}], "non-whitespace"),
         ([{"role": "robot", "content": "x"}], "role"),
         (
             [
