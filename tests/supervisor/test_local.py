@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -185,6 +186,18 @@ def test_no_user_namespaces_for_root_is_mended_by_a_line(
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     with pytest.raises(stores.SettingsError, match="sysctl"):
         stores.as_user()
+
+
+def test_postgres_runs_as_an_account_that_a_fresh_server_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """initdb looks its user up by number, and only people's accounts begin at 1000."""
+    fresh = [account for account in pwd.getpwall() if account.pw_uid < 1000]
+    monkeypatch.setattr(pwd, "getpwall", lambda: fresh)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    numbers = [int(word.split("=")[1]) for word in stores.as_user() if "=" in word]
+    assert len(numbers) == 2
+    assert numbers[0] in {account.pw_uid for account in fresh} - {0}
 
 
 def test_what_the_windows_inherit(tmp_path: Path) -> None:
