@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pydantic import ValidationError
 
 from base import log, streams
-from base.errors import BusError, StoreError
+from base.errors import AIError
 from base.messages import Control, Heartbeat, Kind, Message, Phase
 from base.messages import Event as LiveEvent
 from supervisor import tally
@@ -45,11 +45,14 @@ class Heartbeats:
                     )
                     continue
                 newest[beat.agent] = (beat, message.timestamp)
-            try:
-                for beat, at in newest.values():
-                    await self._take(beat, at)
-            except (BusError, StoreError) as error:
-                logger.warning("heartbeat was not written", error=str(error))
+            for beat, at in newest.values():
+                await self._one(beat, at)
+
+    async def _one(self, beat: Heartbeat, at: datetime) -> None:
+        try:
+            await self._take(beat, at)
+        except AIError as error:  # its words may be such as the record cannot hold
+            logger.warning("heartbeat was not written", error=str(error))
 
     async def _take(self, beat: Heartbeat, at: datetime) -> None:
         parts = self._parts

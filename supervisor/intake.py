@@ -12,12 +12,14 @@ from base.messages import Effort, Kind, Status, Usage, answer_id
 from base.store import Session
 from supervisor import effort, plan, prompt, record
 from supervisor.budget import Spent, refusal
-from supervisor.parts import NAME, Parts, event, task_event
+from supervisor.parts import NAME, Parts, event, storable, task_event
 from supervisor.plan import Plan
 from supervisor.tasks import Task
 
 BATCH = 20
 PLAN_S = 600.0
+#: A request whose planning was begun so often and never ended is not begun again.
+PLAN_TRIES_MAX = 5
 PLAN_TOKENS = 32_768
 
 logger = log.get(__name__)
@@ -60,6 +62,8 @@ async def _plan(parts: Parts, root: Task, chosen: Effort | None) -> None:
     """Ask the planner; once more when its plan cannot be run. Done again after a crash."""
     await parts.emit(task_event(root, Status.PENDING, 0.02, phase="PLAN"))
     try:
+        if await record.attempt(parts.store, root.id) > PLAN_TRIES_MAX:
+            raise PlanError([f"planning was begun {PLAN_TRIES_MAX} times and never ended"])
         found, usage = await _asked(parts, root, chosen)
         await _begin(parts, root, found, usage)
     except (BusError, StoreError) as error:
@@ -137,6 +141,7 @@ async def _begin(parts: Parts, root: Task, found: Plan, usage: Usage) -> None:
 
 async def fail(parts: Parts, root: Task, error: str) -> None:
     """End a request that never began: the error is its answer."""
+    error = storable(error)
     async with parts.store.transaction() as tx:
         current, subtasks = await record.lock(tx, root.id)
         if current.status.ended or subtasks:

@@ -139,22 +139,30 @@ async def _recover(parts: Parts) -> None:
 
 async def _read_new(parts: Parts) -> None:
     """A message only wakes: PostgreSQL knows what is pending. A replayed dead letter retries."""
-    async for deliveries in parts.bus.consume(streams.TASKS_NEW, GROUP):
-        for delivery in deliveries:
-            if delivery.message.payload.get("retry"):
-                await _retry(parts, delivery)
+    async for deliveries in parts.bus.consume(streams.TASKS_NEW, GROUP, min_idle_s=AGAIN_S):
+        done = [
+            delivery
+            for delivery in deliveries
+            if not delivery.message.payload.get("retry") or await _retry(parts, delivery)
+        ]
         parts.wake.set()
-        await _ack(parts, streams.TASKS_NEW, deliveries)
+        await _ack(parts, streams.TASKS_NEW, done)
 
 
-async def _retry(parts: Parts, delivery: Delivery) -> None:
+async def _retry(parts: Parts, delivery: Delivery) -> bool:
+    """Whether it is dealt with; what PostgreSQL could not do comes again."""
     task_id = str(delivery.message.payload.get("task_id"))
     try:
         task = await record.find(parts.store, task_id)
         if task is not None:
             await asks.retry(parts, task)
-    except (ConflictError, StoreError) as error:
+    except ConflictError as error:
         logger.warning("did not retry", task_id=task_id, error=str(error))
+    except StoreError as error:
+        logger.warning("could not retry yet", task_id=task_id, error=str(error))
+        parts.bus.failed(streams.TASKS_NEW, delivery, error)
+        return False
+    return True
 
 
 async def _read_results(parts: Parts) -> None:
@@ -167,6 +175,7 @@ async def _read_results(parts: Parts) -> None:
                 await _bury(parts, streams.RESULTS, delivery, error)
             except (BusError, StoreError) as error:
                 logger.warning("outcome was not written", error=str(error))
+                parts.bus.failed(streams.RESULTS, delivery, error)
                 await asyncio.sleep(PAUSE_S)
 
 
@@ -182,6 +191,7 @@ async def _read_usage(parts: Parts) -> None:
                 await _bury(parts, streams.USAGE, delivery, error)
             except (BusError, StoreError) as error:
                 logger.warning("usage was not written", error=str(error))
+                parts.bus.failed(streams.USAGE, delivery, error)
                 await asyncio.sleep(PAUSE_S)
 
 
@@ -230,7 +240,11 @@ def _parts(
     async def count(call: ModelCall) -> None:
         payload = call.model_dump(mode="json")
         message = Message(source=NAME, target=NAME, type=Type.LEARN, payload=payload)
-        await bus.publish(streams.USAGE, message)
+        try:
+            await bus.publish(streams.USAGE, message)
+        except BusError as error:  # the answer is paid for: it must not be lost for this
+            logger.warning("usage goes straight to the record", error=str(error))
+            await tally.add_usage(store, call)
 
     return Parts(
         settings=settings,

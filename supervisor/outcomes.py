@@ -5,11 +5,12 @@ Each is one transaction over the locked rows of one request.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from base import log, streams
-from base.errors import AIError, BusError, NotFoundError, StaleLeaseError, StoreError
+from base.errors import AIError, BusError, ModelError, NotFoundError, StaleLeaseError, StoreError
 from base.messages import (
     Checked,
     Control,
@@ -26,8 +27,11 @@ from base.messages import (
 )
 from base.store import Session
 from supervisor import join, pipeline, record, tasks
-from supervisor.parts import NAME, Parts, event, task_event
+from supervisor.parts import NAME, Parts, event, storable, task_event
 from supervisor.tasks import Change, Task
+
+#: A root's plans and joins that were begun, after which its join asks no model any more.
+TRIES_MAX = 10
 
 logger = log.get(__name__)
 
@@ -37,7 +41,7 @@ async def conclude(parts: Parts, payload: dict[str, Any]) -> None:
 
     A stale or repeated one is refused quietly: safe to call any number of times.
     """
-    outcome = Outcome.model_validate(_storable(payload))
+    outcome = Outcome.model_validate(storable(payload))
     found = await record.find(parts.store, outcome.task_id)
     if found is None or found.is_root:
         raise NotFoundError(f"no subtask {outcome.task_id}")
@@ -170,6 +174,7 @@ async def _join(parts: Parts, root_id: str) -> None:
             return
         number = await record.attempt(parts.store, root_id)
         done = await _joined(parts, root, subtasks, number)
+        done = replace(done, answer=storable(done.answer))
         async with parts.store.transaction() as tx:
             current, subtasks = await record.lock(tx, root_id)
             events = await _end(tx, current, subtasks, done, NAME)
@@ -198,6 +203,8 @@ async def _joined(parts: Parts, root: Task, subtasks: list[Task], number: int) -
     effort = root.effort or "standard"
     own = parts.roster.supervisor.model
     try:
+        if number > TRIES_MAX:
+            raise ModelError(f"given up after {number - 1} attempts")
         return await join.join(
             root,
             subtasks,
@@ -213,6 +220,8 @@ async def _joined(parts: Parts, root: Task, subtasks: list[Task], number: int) -
         )
     except (BusError, StoreError):
         raise
+    except ModelError as error:
+        return join.Joined(answer=join.plain(subtasks, str(error)), usage=Usage(), fault=str(error))
     except Exception as error:
         logger.exception("joining failed", task_id=root.id)
         fault = (
@@ -254,7 +263,7 @@ async def _end(
         answer=done.answer,
         agent=speaker,
         error=error,
-        output=output,
+        output=storable(output),
         usage=usage,
     )
     if not written:
@@ -331,15 +340,6 @@ def _output(outcome: Outcome) -> dict[str, Any]:
         "rounds": outcome.rounds,
         "notes": outcome.notes,
     }
-
-
-def _storable(value: Any) -> Any:
-    """The payload without NUL characters, which PostgreSQL cannot hold."""
-    if isinstance(value, str):
-        return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-    if isinstance(value, dict):
-        return {key: _storable(one) for key, one in value.items()}
-    return [_storable(one) for one in value] if isinstance(value, list) else value
 
 
 def _progress(task: Task) -> float:

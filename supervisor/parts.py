@@ -110,6 +110,15 @@ class Parts:
         )
 
 
+def storable(value: Any) -> Any:
+    """JSON data with what PostgreSQL cannot hold replaced: NUL, half a surrogate pair."""
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {storable(key): storable(one) for key, one in value.items()}
+    return [storable(one) for one in value] if isinstance(value, list | tuple) else value
+
+
 def task_event(task: Task, status: Status, progress: float, **data: Any) -> Event:
     """The `task` event of a root or subtask."""
     shown = {"title": task.title, "status": status, "progress": progress, **data}

@@ -8,9 +8,20 @@ from typing import Any
 
 from stage import Player, World, until
 
-from base.messages import Outcome, Status, WorkOrder, answer_id
+from base import streams
+from base.errors import StoreError
+from base.messages import (
+    Heartbeat,
+    Message,
+    Outcome,
+    Status,
+    Type,
+    WorkOrder,
+    answer_id,
+    encode,
+)
 from base.program import EXIT_POST_TAKEN
-from supervisor import loop
+from supervisor import asks, loop, outcomes
 
 
 def script(text: str, *lines: dict[str, Any]) -> str:
@@ -28,6 +39,19 @@ def step(key: str, agent: str, *depends_on: str, **more: Any) -> dict[str, Any]:
         "depends_on": list(depends_on),
         **more,
     }
+
+
+def _beat(agent: str, *, epoch: int) -> Message:
+    task_id = "6a1a2f0e-7a83-4f0c-9d5c-8d2b8f7d0a11"
+    beat = Heartbeat(agent=agent, pid=1, status="busy", task_id=task_id, epoch=epoch)
+    return Message(
+        source=agent, target="*", type=Type.HEARTBEAT, payload=beat.model_dump(mode="json")
+    )
+
+
+async def _joins(world: World) -> int:
+    sql = "SELECT COUNT(*) FROM api_usage WHERE purpose = 'join'"
+    return int(await world.store.fetchval(sql))
 
 
 def planned(*steps: dict[str, Any]) -> dict[str, Any]:
@@ -348,6 +372,77 @@ async def test_join_model_that_fails_loses_no_answer(world: World) -> None:
     assert "could not be joined" in content
     assert "code did do a" in content
     assert "data did do b" in content
+
+
+async def test_joined_answer_that_cannot_be_stored_as_it_is_ends_the_request(world: World) -> None:
+    await world.play()
+    world.start()
+    task_id = await world.ask(
+        script(
+            "make both of them",
+            planned(step("a", "code"), step("b", "data")),
+            *({"for": "join", "say": "half\0 of it"},) * 9,
+        )
+    )
+    assert (await world.ended(task_id))["status"] == "completed"
+    assert (await world.answers())[0]["content"] == "half\ufffd of it"
+    assert await _joins(world) == 1
+
+
+async def test_join_that_never_ends_is_given_up_for_the_plain_answers(
+    world: World, monkeypatch: Any
+) -> None:
+    async def broken(*_: Any, **__: Any) -> Any:
+        raise StoreError("a value of the wrong type")
+
+    monkeypatch.setattr(outcomes.join, "join", broken)
+    await world.play()
+    world.start()
+    task_id = await world.ask(
+        script("make both of them", planned(step("a", "code"), step("b", "data")))
+    )
+    await world.ended(task_id)
+    content = (await world.answers())[0]["content"]
+    assert "could not be joined" in content
+    assert "code did do a" in content
+
+
+async def test_poisoned_heartbeats_stop_nothing(world: World) -> None:
+    await world.play()
+    world.start()
+    good = json.loads(encode(_beat("code", epoch=1)))
+    await world.bus.publish(streams.HEARTBEATS, _beat("code", epoch=2**40), _beat("c\0de", epoch=1))
+    naive = json.dumps({**good, "timestamp": "2026-01-01T00:00:00"}).encode()
+    await world.bus.publish_raw(streams.HEARTBEATS, naive)
+    await asyncio.sleep(0.3)
+    await world.ended(await world.ask("What is a heap?"))
+
+
+async def test_retry_of_a_dead_letter_outlives_the_record(world: World, monkeypatch: Any) -> None:
+    async def fail(player: Player, order: WorkOrder) -> Outcome | None:
+        return player.outcome(order, status=Status.FAILED, error="no luck", answer="")
+
+    failures = [StoreError("away")]
+    real = asks.retry
+
+    async def sometimes(*given: Any) -> str:
+        if failures:
+            raise failures.pop()
+        return await real(*given)
+
+    world.act = fail
+    monkeypatch.setattr(asks, "retry", sometimes)
+    monkeypatch.setattr(loop, "AGAIN_S", 0.2)
+    await world.play("code")
+    world.start()
+    task_id = await world.ask("What is a heap?")
+    await world.ended(task_id)
+    order = Message(
+        source="supervisor", target="supervisor", type=Type.TASK,
+        payload={"task_id": task_id, "retry": True},
+    )  # fmt: skip
+    await world.bus.publish(streams.TASKS_NEW, order)
+    await until("it was retried", _count(world, "input->>'retry_of' IS NOT NULL", 1))
 
 
 async def test_flushall_in_mid_run_loses_nothing(world: World) -> None:
