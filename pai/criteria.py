@@ -219,7 +219,7 @@ def _pattern_fault(pattern: str | None) -> str | None:
         return "the probe needs a pattern"
     try:
         found = re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         return f"the pattern {pattern!r} is no regular expression: {error}"
     anything = found.search("") and found.search("\0")
     return f"the pattern {pattern!r} matches anything" if anything else None

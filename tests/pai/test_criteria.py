@@ -58,6 +58,7 @@ def test_output_that_counts_can_fail_unless_it_is_fixed() -> None:
         ({"kind": "file", "path": "a/../../x"}, "outside the workspace"),
         ({"kind": "pattern", "path": "a"}, "needs a pattern"),
         ({"kind": "pattern", "path": "a", "pattern": "("}, "no regular expression"),
+        ({"kind": "pattern", "path": "a", "pattern": "a{99999999999}"}, "no regular expression"),
         ({"kind": "pattern", "path": "a", "pattern": ".*"}, "matches anything"),
         ({"kind": "http", "url": "https://127.0.0.1/"}, "only http://127.0.0.1"),
         ({"kind": "http", "url": "http://example.org/"}, "only http://127.0.0.1"),
