@@ -36,9 +36,20 @@ from base.errors import (
     StaleLeaseError,
     StoreError,
 )
-from base.messages import Heartbeat, Kind, Message, ModelCall, Outcome, Status, Type, WorkOrder
+from base.messages import (
+    Heartbeat,
+    Kind,
+    Message,
+    ModelCall,
+    Outcome,
+    Status,
+    Type,
+    Usage,
+    WorkOrder,
+)
 
 TAKE_S = 10.0
+OPEN_S = 10.0
 AGAIN_S = 1.0
 KEEPALIVE_S = 15.0
 #: The supervisor knows the order and says no; asking again would not change it.
@@ -114,17 +125,17 @@ class Desk:
             task.close()
             self._set("stopping" if self._stop.is_set() else "idle")
         if outcome is None:
-            return await self._give_back(order)
+            return await self._give_back(order, task.spent)
         await parts.feed.flush()
         await self.publish(outcome)
         return True
 
-    async def _give_back(self, order: WorkOrder) -> bool:
-        """This process is asked to end: the task goes back, and it counts as no failure.
+    async def _give_back(self, order: WorkOrder, spent: Usage = Usage()) -> bool:
+        """This process cannot go on with it: the task goes back, and it counts as no failure.
 
         Always True: the supervisor sends a new order, and the journal stands where it stood.
         """
-        await self.publish(_ended(order, Status.PENDING))
+        await self.publish(_ended(order, Status.PENDING).model_copy(update={"usage": spent}))
         return True
 
     async def _take(self, order: WorkOrder) -> bool:
@@ -151,11 +162,13 @@ class Desk:
         return False
 
     async def _open(self, order: WorkOrder) -> Task | None:
-        """The task's journal, once no other process holds it; None when we must stop.
+        """The task's journal, once no other process holds it; None when we must stop, or waited
+        for so long that the supervisor is about to take the task for lost.
 
         Raises InputError when the journal is damaged.
         """
-        while not self._stop.is_set():
+        deadline = Deadline.after(OPEN_S)
+        while not self._stop.is_set() and not deadline.passed:
             try:
                 return Task.open(self._parts.settings, order, self._parts.spec)
             except ConflictError as error:

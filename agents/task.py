@@ -59,8 +59,7 @@ class Task:
                 task.spent += Usage.model_validate(record["usage"])
         for record in records[start:]:
             task._fold(record)
-        handed = task.end is not None and task.end.handoff_to is not None
-        if not task.records or (handed and task.end and task.end.agent != order.agent):
+        if not task.records or task._goes_on(order):
             spent = task.spent
             task = cls(order, spec, folder, place, journal)
             task.spent = spent
@@ -69,6 +68,14 @@ class Task:
             task.resumed = True
             task.add("resumed", epoch=order.epoch, delivery=order.delivery)
         return task
+
+    def _goes_on(self, order: WorkOrder) -> bool:
+        """Whether `order` begins a new chapter after a handoff: with another agent, or with new
+        notes, since the handoff was refused. With the old ones the handoff was never heard of.
+        """
+        if self.end is None or self.end.handoff_to is None:
+            return False
+        return self.end.agent != order.agent or order.notes != self.records[0]["order"]["notes"]
 
     def add(self, kind: str, *, sync: bool = False, **fields: Any) -> Record:
         """Write a record and fold it in; `sync`: it is on the disk when this returns."""

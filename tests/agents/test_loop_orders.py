@@ -10,6 +10,7 @@ from agent_rig import Rig, order, script
 
 from base import streams
 from base.messages import Control, Effort, Message, Status, Type
+from pai.record import Journal, folder_name
 
 FRAME = {
     "frame": {
@@ -231,3 +232,17 @@ async def test_a_drain_that_takes_too_long_cuts_the_step_and_says_unknown_later(
     assert (await rig.ended(told)).status is Status.COMPLETED
     (result,) = [r for r in rig.journal(told) if r["kind"] == "result" and r["name"] == "shell"]
     assert result["text"].startswith("UNKNOWN")
+
+
+async def test_an_order_whose_journal_is_held_goes_back(rig: Rig) -> None:
+    told = order(script({"say": "x"}), effort="minimal")
+    journal, _ = Journal.open(rig.home / "MEMORY" / "Work" / "active" / folder_name(told))
+    rig.start()
+    await rig.send(told)
+    try:
+        await rig.until("an outcome", lambda: rig.outcomes)
+        assert (rig.outcomes[0].status, rig.outcomes[0].epoch) == (Status.PENDING, 1)
+    finally:
+        journal.close()
+    await rig.send(told.model_copy(update={"epoch": 2}))
+    assert (await rig.ended(told)).status is Status.COMPLETED

@@ -98,6 +98,21 @@ async def test_a_handoff_ends_the_work_and_the_next_agent_begins_afresh(rig: Rig
     assert any("rows are in x" in r.get("text", "") for r in rig.journal(told))
 
 
+async def test_a_refused_handoff_goes_on_and_an_unheard_one_is_told_again(rig: Rig) -> None:
+    rig.start()
+    hand = {"tool": "handoff", "input": {"agent": "data", "notes": "rows are in x"}}
+    told = await rig.send(order(script(FRAME, hand)))
+    first = await rig.ended(told)
+    await rig.send(told.model_copy(update={"epoch": 2}))
+    again = await rig.ended(told, count=2)
+    assert (again.epoch, again.handoff_to) == (2, "data")
+    refused = f"{first.notes}\n\nThe handoff to 'data' was refused. Finish the task yourself."
+    await rig.send(told.model_copy(update={"epoch": 3, "notes": refused}))
+    await rig.ended(told, count=3)
+    assert rig.kinds(told).count("order") == 2
+    assert any("Finish the task yourself" in r.get("text", "") for r in rig.journal(told))
+
+
 async def test_a_broadcast_is_shown_to_later_tasks_of_the_same_user_alone(rig: Rig) -> None:
     rig.start()
     tell = {"tool": "broadcast", "input": {"text": "the port is 9999"}}
