@@ -21,7 +21,7 @@ Environment:
 EOF
 }
 
-say() { printf '%s\n' "$*"; }
+say() { printf '%s\n' "$@"; }
 
 fail() {
     printf 'install.sh: %s\n' "$1" >&2
@@ -35,19 +35,51 @@ step() {
 
 # Runs a slow command with its output in the log and a sign of life on the screen.
 quietly() {
-    local started=$SECONDS pid code=0
-    "$@" >>"$LOG" 2>&1 &
-    pid=$!
-    while kill -0 "$pid" 2>/dev/null; do
+    local started=$SECONDS code=0
+    "$@" </dev/null >>"$LOG" 2>&1 &
+    CHILD=$!
+    while kill -0 "$CHILD" 2>/dev/null; do
         if [ -t 1 ]; then printf '\r      %ds ' $((SECONDS - started)); fi
         sleep 0.5
     done
     if [ -t 1 ]; then printf '\r            \r'; fi
-    wait "$pid" || code=$?
+    wait "$CHILD" || code=$?
+    CHILD=""
     if [ "$code" -ne 0 ]; then
         tail -n 15 "$LOG" >&2
         fail "this failed: $* (the whole log is in $LOG)"
     fi
+}
+
+# Runs a command with its output indented.
+shown() {
+    local line code=0
+    exec 3< <(exec "$@" </dev/null)
+    CHILD=$!
+    while IFS= read -r line <&3; do say "      $line"; done
+    exec 3<&-
+    wait "$CHILD" || code=$?
+    CHILD=""
+    return "$code"
+}
+
+# A command in the background does not hear Ctrl-C. apt-get is let finish: half of it is worse.
+interrupted() {
+    trap '' INT TERM
+    if [ -n "$CHILD" ]; then
+        case "$STAGE" in
+            packages) say "" "stopping as soon as apt-get is done" ;;
+            *) kill "$CHILD" 2>/dev/null || true ;;
+        esac
+        wait "$CHILD" 2>/dev/null || true
+    fi
+    printf '\n'
+    fail "interrupted; ./install.sh goes on where this ended" 130
+}
+
+# An empty log tells nobody anything.
+leave() {
+    if [ -n "$LOG" ] && [ ! -s "$LOG" ]; then rm -f "$LOG"; fi
 }
 
 # The first Python that is new enough; empty when there is none.
@@ -83,13 +115,17 @@ install_packages() {
     if [ "${#wanted[@]}" -eq 0 ]; then
         return
     fi
-    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+    if ! command -v apt-get >/dev/null; then
+        fail "missing: ${wanted[*]} (so Debian calls them). Install them, then run this again" 3
+    elif [ "$(id -u)" -ne 0 ]; then
         fail "missing: ${wanted[*]}. Install them, then run this again:
     sudo apt-get update && sudo apt-get install -y ${wanted[*]}" 3
     fi
     say "      installing ${wanted[*]}"
+    STAGE=packages
     quietly apt-get update
     quietly env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${wanted[@]}"
+    STAGE=""
     if [ -z "$(find_python)" ]; then
         fail "this system's Python is older than 3.11; install Python 3.11 or newer, then run this again" 3
     fi
@@ -111,16 +147,22 @@ check_user_namespaces() {
     sysctl -w kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0" 3
 }
 
+# The mark stands while .venv is half made; one found at the start means: begin anew.
 install_python_packages() {
-    [ -x .venv/bin/python ] || "$(find_python)" -m venv .venv >>"$LOG" 2>&1 ||
-        fail "could not make .venv (see $LOG)"
+    if [ -e .venv/.half-made ] || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+        rm -rf .venv
+    fi
     if cmp -s pyproject.toml .venv/.installed; then
         say "      already there"
         return
     fi
-    quietly .venv/bin/pip install --disable-pip-version-check --editable .
+    mkdir -p .venv
+    touch .venv/.half-made
+    [ -x .venv/bin/python ] || quietly "$(find_python)" -m venv .venv
+    quietly .venv/bin/python -m pip install --disable-pip-version-check --editable .
     quietly .venv/bin/python -m compileall -q .venv/lib base pai agents supervisor workers portal
     cp pyproject.toml .venv/.installed
+    rm -f .venv/.half-made
 }
 
 link_command() {
@@ -135,14 +177,21 @@ link_command() {
         *) COMMAND=$PWD/.venv/bin/ai-infra ;;
     esac
     [ "$(readlink "$folder/ai-infra")" = "$PWD/.venv/bin/ai-infra" ] || COMMAND=$PWD/.venv/bin/ai-infra
+    OURS=$COMMAND
+    [ "$AI_INFRA_HOME" = "$HOME/.ai-infra" ] || OURS="AI_INFRA_HOME=$AI_INFRA_HOME $COMMAND"
 }
 
 ask_for_key() {
-    local key="" file=$AI_INFRA_HOME/secrets/anthropic-api-key
-    if [ -s "$file" ] || [ -n "${AI_INFRA_ANTHROPIC_BASE_URL:-${ANTHROPIC_BASE_URL:-}}" ]; then
+    local key file=$AI_INFRA_HOME/secrets/anthropic-api-key
+    key=${ANTHROPIC_API_KEY:-}
+    unset ANTHROPIC_API_KEY
+    if [ -s "$file" ] && { [ -z "$key" ] || [ "$key" = "$(cat "$file")" ]; }; then
+        say "      the key in $file is used"
+        return
+    elif [ -z "$key" ] && [ -n "${AI_INFRA_ANTHROPIC_BASE_URL:-${ANTHROPIC_BASE_URL:-}}" ]; then
+        say "      the model is at ${AI_INFRA_ANTHROPIC_BASE_URL:-$ANTHROPIC_BASE_URL}"
         return
     fi
-    key=${ANTHROPIC_API_KEY:-}
     if [ -z "$key" ] && [ "$YES" = no ] && [ -t 1 ] && { : </dev/tty; } 2>/dev/null; then
         printf '      Anthropic API key (Enter: try the system with the rehearsal model first): '
         IFS= read -rs key </dev/tty || key=""
@@ -154,7 +203,29 @@ ask_for_key() {
     else
         say "      no key: the rehearsal model will answer, which thinks nothing and costs nothing"
     fi
-    unset ANTHROPIC_API_KEY
+}
+
+# What the running programs were started with: their code, and which model answers.
+fingerprint() {
+    local key=$AI_INFRA_HOME/secrets/anthropic-api-key
+    {
+        find base pai agents supervisor workers portal config pyproject.toml -type f \
+            ! -path '*/__pycache__/*' -print0 | LC_ALL=C sort -z | xargs -0 cat
+        if [ -s "$key" ]; then stat -c %Y "$key"; fi
+        printf '%s' "${AI_INFRA_ANTHROPIC_BASE_URL:-${ANTHROPIC_BASE_URL:-}}"
+    } | cksum
+}
+
+start() {
+    local mark=$AI_INFRA_HOME/.started-with now
+    now=$(fingerprint)
+    if [ -e "$mark" ] && [ "$(cat "$mark")" != "$now" ] &&
+        ! .venv/bin/python -m supervisor status --json 2>/dev/null | grep -q '"state": "down"'; then
+        say "      it runs with the code or key of before; restarting"
+        shown .venv/bin/ai-infra down || fail "could not stop it; see: $OURS doctor"
+    fi
+    shown .venv/bin/ai-infra up || fail "it did not start; see: $OURS doctor"
+    printf '%s\n' "$now" >"$mark"
 }
 
 # A port given once is kept, so that later commands need not repeat it.
@@ -172,50 +243,114 @@ keep_port() {
 }
 
 first_task() {
-    local text='Look at the workspace and write down in REHEARSAL.md or NOTES.md what you find there.'
-    say ""
-    say "First task: $text"
-    .venv/bin/ai-infra ask --effort standard "$text" || fail "the first task failed; see: $COMMAND doctor"
+    local text='Look at the workspace and write into a file what you find there.'
+    say "      $text" ""
+    .venv/bin/ai-infra ask --effort standard "$text" || fail "the first task failed; see: $OURS doctor"
 }
 
 goodbye() {
-    local prefix=""
-    [ "$AI_INFRA_HOME" = "$HOME/.ai-infra" ] || prefix="AI_INFRA_HOME=$AI_INFRA_HOME "
-    say ""
-    say "It runs. What now:"
-    say "  portal     $(.venv/bin/ai-infra login-link)   (one-time link, valid 15 minutes)"
-    say "  watch      $prefix$COMMAND attach      (tmux; Ctrl+b d leaves, Ctrl+b n is the next window)"
-    say "  ask        $prefix$COMMAND ask 'What is in the workspace?'"
-    say "  state      $prefix$COMMAND status"
-    say "  stop       $prefix$COMMAND down"
+    local link port
+    link=$(.venv/bin/ai-infra login-link) || fail "no login link; see: $OURS doctor"
+    port=${link#*://*:}
+    port=${port%%/*}
+    say "" "It runs. What now:"
+    say "  portal   $link"
+    say "           (signs you in once, within 15 minutes; another: $OURS login-link)"
+    if [ -n "${SSH_CONNECTION:-}" ]; then
+        say "           from your own computer first: ssh -L $port:127.0.0.1:$port $(id -un)@$(server_address)"
+    fi
+    say "  watch    $OURS attach    (tmux: Ctrl+b n next window, Ctrl+b d leave)"
+    say "  ask      $OURS ask 'What is in the workspace?'"
+    say "  state    $OURS status"
+    say "  stop     $OURS down"
 }
+
+# The address by which the person who is logged in reached this machine.
+server_address() {
+    local theirs their_port ours rest
+    read -r theirs their_port ours rest <<<"$SSH_CONNECTION"
+    printf '%s' "$ours"
+}
+
+# Whether programs of another home run from this checkout. A pattern among grep's arguments
+# would find grep itself.
+in_use() { grep -qsF -f <(printf '%s\n' "$PWD/.venv/bin/python") /proc/[0-9]*/cmdline; }
 
 uninstall() {
     local link folder
     STEPS=2
     step "stopping"
-    if [ -x .venv/bin/ai-infra ]; then
-        .venv/bin/ai-infra down || fail "could not stop everything; nothing was removed"
+    if [ -x .venv/bin/ai-infra ] && [ -d "$AI_INFRA_HOME" ]; then
+        shown .venv/bin/ai-infra down || fail "could not stop everything; nothing was removed"
     fi
     step "removing"
+    if [ "$PURGE" = yes ]; then
+        purge
+    else
+        say "      kept your state in $AI_INFRA_HOME (--uninstall --purge removes it)"
+    fi
+    if in_use; then
+        say "      kept .venv: another installation runs from it"
+        return
+    fi
     for folder in /usr/local/bin "$HOME/.local/bin"; do
         link=$folder/ai-infra
         if [ "$(readlink "$link" 2>/dev/null)" = "$PWD/.venv/bin/ai-infra" ]; then rm -f "$link"; fi
     done
-    if [ "$PURGE" = yes ]; then
-        folder=$(.venv/bin/python -c 'from base import settings; print(settings.load().workspaces)' 2>/dev/null || true)
-        case "$folder" in /var/lib/ai-infra-workspaces/*) rm -rf "$folder" ;; esac
-        rm -rf "$AI_INFRA_HOME"
-        say "      removed $AI_INFRA_HOME"
-    else
-        say "      kept your state in $AI_INFRA_HOME (--purge removes it)"
+    rm -rf .venv ./*.egg-info
+    find base pai agents supervisor workers portal -name __pycache__ -prune -exec rm -rf {} +
+    say "Uninstalled. This checkout is all that is left of it; remove it as you like."
+}
+
+# Everything this home wrote, wherever its settings put it.
+purge() {
+    local folders folder
+    if [ ! -d "$AI_INFRA_HOME" ]; then
+        say "      there is no $AI_INFRA_HOME"
+        return
     fi
-    rm -rf .venv
-    say "Uninstalled."
+    folders=$(.venv/bin/python -c \
+        'from base import settings as s; c = s.load(); print(c.run, c.workspaces, sep="\n")' 2>/dev/null) || true
+    while IFS= read -r folder; do
+        case "$folder" in /tmp/ai-infra-* | /var/lib/ai-infra-workspaces/*) rm -rf "$folder" ;; esac
+    done <<<"$folders"
+    rm -rf "$AI_INFRA_HOME"
+    say "      removed $AI_INFRA_HOME"
+    rmdir /var/lib/ai-infra-workspaces 2>/dev/null || true
+    if [ "$(id -u)" -eq 0 ] && id ai-hands >/dev/null 2>&1 && ! [ -e /var/lib/ai-infra-workspaces ] &&
+        ! in_use && userdel ai-hands 2>/dev/null; then
+        say "      removed the account ai-hands"
+    fi
+}
+
+# Makes AI_INFRA_HOME absolute. It must be a folder of its own: --purge removes it whole.
+check_home() {
+    local home=${AI_INFRA_HOME:-$HOME/.ai-infra} real other
+    case "$home" in "~/"*) home=$HOME/${home#"~/"} ;; esac
+    home=$(realpath -ms -- "$home")
+    real=$(realpath -m -- "$home")
+    for other in "$HOME" "$FOLDER"; do
+        case "$(realpath -m -- "$other")/" in
+            "${real%/}/"*) fail "AI_INFRA_HOME=$home holds other things; name a folder of its own" 2 ;;
+        esac
+    done
+    if [ -n "$(ls -A -- "$home" 2>/dev/null)" ] && ! [ -d "$home/config" ]; then
+        fail "AI_INFRA_HOME=$home is not empty and not ours; name a folder of its own" 2
+    fi
+    export AI_INFRA_HOME=$home
+}
+
+check_port() {
+    case "${AI_INFRA_PORT:-8000}" in
+        *[!0-9]* | ??????*) fail "AI_INFRA_PORT=$AI_INFRA_PORT is no port: a number from 1 to 65535" 2 ;;
+    esac
+    if [ "${AI_INFRA_PORT:-8000}" -lt 1 ] || [ "${AI_INFRA_PORT:-8000}" -gt 65535 ]; then
+        fail "AI_INFRA_PORT=$AI_INFRA_PORT is no port: a number from 1 to 65535" 2
+    fi
 }
 
 main() {
-    STEP=0 STEPS=5 YES=no TASK=yes UNINSTALL=no PURGE=no COMMAND=ai-infra
+    STEP=0 STEPS=5 YES=no TASK=yes UNINSTALL=no PURGE=no COMMAND=ai-infra OURS=ai-infra CHILD="" STAGE="" LOG=""
     while [ $# -gt 0 ]; do
         case "$1" in
             --local) ;;
@@ -230,9 +365,15 @@ main() {
         shift
     done
     if [ "$PURGE" = yes ] && [ "$UNINSTALL" = no ]; then fail "--purge goes with --uninstall" 2; fi
-    cd "$(dirname "${BASH_SOURCE[0]}")"
-    [ -f pyproject.toml ] || fail "run this from a checkout of AI Infrastructure" 2
-    export AI_INFRA_HOME=${AI_INFRA_HOME:-$HOME/.ai-infra}
+    [ -n "${HOME:-}" ] || fail "HOME is not set" 2
+    FOLDER=$(realpath -- "$(dirname -- "${BASH_SOURCE[0]:-.}")")
+    check_home
+    check_port
+    cd "$FOLDER"
+    [ -f pyproject.toml ] && [ -d supervisor ] || fail "run this from a checkout of AI Infrastructure" 2
+    PATH=$PATH:/usr/sbin:/sbin
+    trap interrupted INT TERM
+    trap leave EXIT
     if [ "$UNINSTALL" = yes ]; then
         uninstall
         return
@@ -250,10 +391,15 @@ main() {
     keep_port
     ask_for_key
     step "starting"
-    .venv/bin/ai-infra up || fail "it did not start; see: .venv/bin/ai-infra doctor"
+    start
     step "first task through the whole system"
     if [ "$TASK" = yes ]; then first_task; else say "      left out (--no-task)"; fi
+    if [ -s "$LOG" ]; then mv -f "$LOG" "$AI_INFRA_HOME/logs/install.log"; fi
     goodbye
 }
 
-main "$@"
+# In braces, so that nothing runs before all of this file has arrived.
+{
+    main "$@"
+    exit
+}

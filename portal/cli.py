@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -33,25 +33,23 @@ app.add_typer(dlq, name="dlq")
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 
-def _supervisor(*arguments: str) -> int:
-    """Run `python -m supervisor …` of this installation, its output shown; its exit code."""
-    return subprocess.run(
-        [sys.executable, "-m", "supervisor", *arguments],
-        cwd=Path(__file__).parent.parent,
-        check=False,
-    ).returncode
+def _supervisor(word: str, as_json: bool) -> NoReturn:
+    """Become `python -m supervisor …` of this installation."""
+    os.chdir(Path(__file__).parent.parent)
+    line = [sys.executable, "-m", "supervisor", word, *(["--json"] if as_json else [])]
+    os.execv(line[0], line)
 
 
 @app.command()
 def up(as_json: AsJson = False) -> None:
     """Start everything and wait until it is ready. Safe to repeat."""
-    raise typer.Exit(_supervisor("up", *(["--json"] if as_json else [])))
+    _supervisor("up", as_json)
 
 
 @app.command()
 def down(as_json: AsJson = False) -> None:
     """Stop everything in order; running tasks go on at the next start."""
-    raise typer.Exit(_supervisor("down", *(["--json"] if as_json else [])))
+    _supervisor("down", as_json)
 
 
 @app.command()
@@ -139,7 +137,7 @@ def attach(
     config = settings()
     tmux = shutil.which("tmux") or stop("tmux is not installed: apt-get install tmux", 3)
     target = "ai-infrastructure" + (f":{window}" if window else "")
-    line = [tmux, "-S", str(config.tmux_socket)]
+    line = [tmux, "-u", "-S", str(config.tmux_socket)]
     probe = subprocess.run([*line, "has-session", "-t", target], capture_output=True, check=False)
     if probe.returncode != 0:
         stop(f"no window {target} to attach to; start it with: ai-infra up", EXIT_NOT_RUNNING)

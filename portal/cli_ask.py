@@ -17,7 +17,7 @@ from websockets.exceptions import WebSocketException
 
 from base.messages import Status
 from base.settings import Settings
-from base.terminal import neutral
+from base.terminal import neutral, short
 from portal.cli_client import EXIT_FAILED, EXIT_NOT_RUNNING, call, show, stop, token
 
 RECONNECT_S = 60.0
@@ -124,7 +124,7 @@ class Seen:
             for step in payload.get("subtasks", ()):
                 after = f" (after {', '.join(step['depends_on'])})" if step["depends_on"] else ""
                 title = step.get("title") or step["instruction"]
-                self._say(f"  {step['key']:<4} {step['agent']:<9} {title[:60]}{after}")
+                self._say(f"  {step['key']:<4} {step['agent']:<9} {short(title, 60)}{after}")
         elif kind == "tool" and payload.get("state") == "started":
             self._say(f"  {payload['agent']:<9} {payload['name']} {payload.get('summary', '')}")
         elif kind == "criterion":

@@ -97,6 +97,8 @@ async def _up(settings: Settings, say: Say) -> dict[str, Any]:
             say(f"schema    {len(applied)} migrations applied")
     finally:
         await store.close()
+    for program in (*layout.services(settings), *layout.agents(settings)):
+        (settings.logs / f"{program.name}.log").touch()  # window `logs` reads them from the start
     await _start(session, *(p for p in programs.values() if p not in data))
     for name, port in _ports(settings, programs).items():
         await _wait(session, name, partial(_listens, settings.host, port), settings)
@@ -315,4 +317,9 @@ def _alone(settings: Settings) -> Iterator[None]:
 
 def _sayer(as_json: bool) -> Say:
     out = sys.stderr if as_json else sys.stdout
-    return lambda text: print(text, file=out, flush=True)
+
+    def say(text: str) -> None:
+        with contextlib.suppress(BrokenPipeError):  # nobody reads on; the work goes on
+            print(text, file=out, flush=True)
+
+    return say
