@@ -1,10 +1,24 @@
 // What the browser does alone: stay at the end, fill the box, copy code, light or dark.
 (() => {
+  // Only a person lets go of the end: growing and shrinking content scrolls too, and tells late.
   let stuck = true;
-  const nearEnd = () =>
-    window.innerHeight + window.scrollY >= document.documentElement.scrollHeight - 120;
-  const toEnd = () => window.scrollTo(0, document.documentElement.scrollHeight);
-  window.addEventListener("scroll", () => (stuck = nearEnd()), { passive: true });
+  let handAt = -Infinity;
+  const KEYS = ["PageUp", "ArrowUp", "Home"];
+  const page = document.documentElement;
+  const nearEnd = () => window.innerHeight + window.scrollY >= page.scrollHeight - 120;
+  const toEnd = () => window.scrollTo(0, page.scrollHeight);
+  const hand = (is) => (event) => is(event) && (handAt = performance.now());
+  const watch = (name, is) => window.addEventListener(name, hand(is), { passive: true });
+  watch("wheel", (event) => event.deltaY < 0);
+  watch("touchmove", () => true);
+  watch("keydown", (event) => KEYS.includes(event.key) && event.target.tagName !== "TEXTAREA");
+  watch("pointerdown", (event) => event.target === page);
+  const scrolled = () => {
+    if (nearEnd()) stuck = true;
+    else if (performance.now() - handAt < 1000) stuck = false;
+  };
+  window.addEventListener("scroll", scrolled, { passive: true });
+  new ResizeObserver(() => stuck && toEnd()).observe(page);
   window.aiStick = (force) => {
     if (force) stuck = true;
     requestAnimationFrame(() => stuck && toEnd());

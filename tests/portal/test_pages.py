@@ -200,3 +200,27 @@ async def test_a_message_its_plan_and_its_answer(
             await page.get_by_label("Archive conversation").click()
             await expect(page.get_by_text("Nothing yet.")).to_have_count(1)
         await page.context.close()
+
+
+async def test_the_page_stays_at_the_end_until_a_person_scrolls_up(
+    browser: Browser, portal: Portal, stage: Stage
+) -> None:
+    page = await log_in(browser, portal, 1280, "light")
+    await page.get_by_placeholder("Message the agents").fill("A long request.\n" * 120)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_text("The supervisor is reading your message")).to_be_visible()
+    root_id = await last_task(stage)
+    await play(stage, root_id)
+    last = page.get_by_text("Run the tests and check the output against a hand count")
+    await expect(last).to_be_in_viewport()
+    grow = "document.querySelector('.said').append('more '.repeat(3000))"
+    await page.evaluate(f"{grow}; window.dispatchEvent(new Event('scroll'))")
+    await page.wait_for_function("innerHeight + scrollY >= document.body.scrollHeight - 2")
+    await page.mouse.move(700, 400)
+    await page.mouse.wheel(0, -700)
+    await page.wait_for_function("innerHeight + scrollY < document.body.scrollHeight - 300")
+    before = await page.evaluate("scrollY")
+    await stage.chunk(root_id, 1, "A long answer. " * 400)
+    await expect(page.locator(".answer")).to_contain_text("A long answer.")
+    assert await page.evaluate("scrollY") <= before
+    await page.context.close()
