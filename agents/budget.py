@@ -30,15 +30,15 @@ def output_tokens(ask: Ask, model: Model, budget: Budget, spent: Usage) -> int:
     priced as the dearer of plain and cache-writing.
     """
     sent = input_tokens(ask)
-    left_tokens = budget.tokens - spent.tokens - sent
+    left_tokens = budget.tokens - spent.charged_tokens - sent
     input_usd = sent * max(model.input_usd, model.cache_write_usd) / MILLION
     left_usd = budget.usd - spent.cost_usd - input_usd
     affordable = left_usd * MILLION / model.output_usd if model.output_usd else math.inf
     allowed = min(ask.max_tokens, left_tokens, affordable)
     if allowed < min(OUTPUT_MIN_TOKENS, ask.max_tokens):
         raise BudgetError(
-            f"the task's budget is used up: spent {spent.tokens:,} of {budget.tokens:,} tokens "
-            f"and ${spent.cost_usd:.2f} of ${budget.usd:.2f}; the next call needs about "
-            f"{sent:,} tokens and ${input_usd:.4f} before its reply"
+            f"the task's budget is used up: spent {spent.charged_tokens:,} of "
+            f"{budget.tokens:,} tokens and ${spent.cost_usd:.2f} of ${budget.usd:.2f}; "
+            f"the next call needs about {sent:,} tokens and ${input_usd:.4f} before its reply"
         )
     return int(allowed)

@@ -89,7 +89,7 @@ def _fitting(parts: Parts, task: Task, purpose: str, force: str | None) -> Ask:
     """The question, its old tool results shortened when it has grown too long."""
     question = _question(parts, task, purpose, force)
     context_tokens = parts.models.price(question.model).context_tokens
-    left_tokens = task.order.budget.tokens - task.spent.tokens
+    left_tokens = task.order.budget.tokens - task.spent.charged_tokens
     limit_tokens = min(CONTEXT_SHARE * context_tokens, BUDGET_SHARE * left_tokens)
     if budget.input_tokens(question) <= limit_tokens:
         return question

@@ -40,7 +40,7 @@ async def call(parts: Parts, task: Task, name: str, given: dict[str, Any]) -> To
 async def _ask(parts: Parts, task: Task, agent: str, question: str) -> ToolResult:
     other = _other(parts, agent)
     order = task.order
-    left_tokens = max(0, order.budget.tokens - task.spent.tokens)
+    left_tokens = max(0, order.budget.tokens - task.spent.charged_tokens)
     reply = await parts.bus.ask(
         streams.peer(other),
         {

@@ -167,7 +167,7 @@ class Checked(Wire):
 
 
 class Budget(Wire):
-    """What a task may spend: tokens in plus out, and dollars. Reserved before it starts."""
+    """What a task may spend: charged tokens (see Usage) and dollars. Reserved before it starts."""
 
     tokens: int = Field(ge=0)
     usd: float = Field(ge=0)
@@ -191,6 +191,13 @@ class Usage(Wire):
             + self.cache_read_tokens
             + self.cache_write_tokens
         )
+
+    @property
+    def charged_tokens(self) -> int:
+        """What a budget counts: a cached token is read again at each turn of a tool loop, at
+        about a tenth of the price of a new one, and counts as a tenth.
+        """
+        return self.tokens - self.cache_read_tokens + self.cache_read_tokens // 10
 
     def __add__(self, other: Usage) -> Usage:
         mine, theirs = self.model_dump(), other.model_dump()

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from base import log, streams
 from base.bus import Bus
 from base.messages import Event, Kind
+from portal.counts import Counts
 
 QUEUE_EVENTS = 1_000
 Item = tuple[str, Event]
@@ -83,6 +84,7 @@ class Feed:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._listeners: set[Listener] = set()
+        self._counts = Counts()
         self.position = f"{int(time.time() * 1000) - 1000}-0"
 
     async def run(self) -> None:
@@ -95,6 +97,7 @@ class Feed:
                 except ValidationError as error:
                     logger.warning("undecodable event skipped", cursor=cursor, error=str(error))
                     continue
+                self._counts.take(event)
                 for listener in self._listeners:
                     listener.put((cursor, event))
                 self.position = cursor

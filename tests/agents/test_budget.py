@@ -38,9 +38,10 @@ def test_few_tokens_left_shorten_the_reply() -> None:
     assert allowed(left + 7_000, 1.0, input_tokens=7_000) == 500
 
 
-def test_cached_tokens_count_as_spent() -> None:
+def test_cached_tokens_count_as_a_tenth() -> None:
+    allowed(5_000, 1.0, cache_read_tokens=4_500)
     with pytest.raises(BudgetError):
-        allowed(5_000, 1.0, cache_read_tokens=4_500)
+        allowed(5_000, 1.0, cache_read_tokens=45_000)
 
 
 def test_few_dollars_left_shorten_the_reply() -> None:
@@ -61,3 +62,9 @@ def test_a_short_reply_may_be_shorter_than_the_least() -> None:
     short = replace(ASK, max_tokens=100)
     left = Budget(tokens=input_tokens(short) + 100, usd=1)
     assert output_tokens(short, MODEL, left, Usage()) == 100
+
+
+def test_what_is_charged() -> None:
+    spent = Usage(input_tokens=10, output_tokens=20, cache_read_tokens=1000, cache_write_tokens=30)
+    assert spent.charged_tokens == 160
+    assert spent.tokens == 1060
