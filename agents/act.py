@@ -42,6 +42,8 @@ class Grip:
 
     async def hold(self) -> Hands:
         """Raises SandboxError when there can be no sandbox."""
+        if self._hands is not None and self._hands.broken:
+            await self.release()
         if self._hands is None:
             user = self._parts.settings.hands_user
             self._hands = await Hands.open(workspace=self._task.workspace, user=user)
@@ -137,13 +139,11 @@ def _refusal(task: Task, name: str, given: object) -> str | None:
     """Why the call is not run; None when it may be."""
     if name in prompt.FORCED:
         return f"{name} is called only when the system asks for it; go on with the work"
-    if name in tools.TOOLS and name not in task.spec.tools:
-        return f"{name} is not one of your tools; there are: {', '.join(task.spec.tools)}"
-    if (fault := tools.fault(name, given)) is not None:
-        return fault
     limit = task.state.tier.tool_steps
     if task.tool_steps() < limit:
-        return None
+        if name in tools.TOOLS and name not in task.spec.tools:
+            return f"{name} is not one of your tools; there are: {', '.join(task.spec.tools)}"
+        return tools.fault(name, given)
     told = LIMIT_TOLD.format(limit)
     past = sum(r["kind"] == "result" and r["text"] == told for r in task.records)
     if past >= PAST_LIMIT_MAX:

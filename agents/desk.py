@@ -196,7 +196,12 @@ class Desk:
             if parts.reins.cancelled is None or not runner.done():
                 runner.cancel()
                 await asyncio.gather(runner, return_exceptions=True)
-                raise
+                current = asyncio.current_task()
+                if not self._stop.is_set() or current is None:
+                    raise
+                current.uncancel()  # the drain is over: give the task back, then end
+                parts.transcript.line("stopped in the middle of a step; the task goes on", "33")
+                return None
             outcome = self._cancelled(task)
         parts.transcript.line(f"{outcome.status} {outcome.error or ''}".rstrip(), "1")
         parts.transcript.cost(outcome.usage)

@@ -108,6 +108,11 @@ class Hands:
         """
         return await self._ask(f"check.{kind}", input, deadline)
 
+    @property
+    def broken(self) -> bool:
+        """Whether every further call would raise."""
+        return self._broken is not None
+
     async def close(self) -> None:
         """Kill all that is inside and wait until it is dead. Safe to call twice."""
         self._fail("it was closed")

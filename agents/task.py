@@ -150,7 +150,9 @@ class Task:
         return any(r["kind"] == "intent" and r["call_id"] == call_id for r in self.records)
 
     def tool_steps(self) -> int:
-        return sum(record["kind"] == "intent" for record in self.records)
+        """How many tools were called, refused calls included."""
+        kinds = {"intent", "result"}
+        return len({record["call_id"] for record in self.records if record["kind"] in kinds})
 
     def answer(self) -> str:
         """The text of the last reply that ended EXECUTE; "" when there is none."""

@@ -304,3 +304,13 @@ async def test_a_history_that_outgrows_the_context_is_shortened(rig: Rig) -> Non
     assert ids
     assert ids == shells[: len(ids)]
     assert "shortened to save room" in rig.screen()
+
+
+async def test_calls_that_are_refused_count_and_cannot_go_on_for_ever(rig: Rig) -> None:
+    rig.start()
+    told = await rig.send(
+        order(script(FRAME, *[{"tool": "dance"}] * 90), criteria=(file_criterion("a.txt"),))
+    )
+    outcome = await rig.ended(told)
+    assert outcome.status is Status.FAILED
+    assert "went on calling tools past the limit" in (outcome.error or "")

@@ -228,7 +228,10 @@ async def test_a_drain_that_takes_too_long_cuts_the_step_and_says_unknown_later(
     told = await rig.send(order(script(FRAME, sleep, DONE)))
     await rig.until("the tool", (rig.workspace() / "a").exists)
     assert rig.kill(number=signal.SIGTERM) == 0
+    await rig.until_empty("code")
+    assert [one.status for one in rig.outcomes] == [Status.PENDING]
     rig.start()
+    told = await rig.send(told.model_copy(update={"epoch": told.epoch + 1}))
     assert (await rig.ended(told)).status is Status.COMPLETED
     (result,) = [r for r in rig.journal(told) if r["kind"] == "result" and r["name"] == "shell"]
     assert result["text"].startswith("UNKNOWN")
