@@ -98,6 +98,8 @@ def portal(short_tmp: Path, redis_server: str, portal_dsn: str) -> Iterator[Port
         code = process.wait(30)
     assert code == 0
     lines = (home / "logs" / "portal.log").read_text().splitlines()
+    # NiceGUI asks each new page for its drawer and logs one that is closed or slow to answer.
+    lines = [line for line in lines if "JavaScript did not respond" not in line]
     assert [line for line in lines if "Traceback" in line or "token=" in line] == []
 
 

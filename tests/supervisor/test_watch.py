@@ -65,7 +65,7 @@ def index(running: Home, name: str) -> str:
 def test_a_killed_program_is_back_in_its_place_and_others_live(running: Home) -> None:
     before = running.pids()
     os.kill(before["data"], signal.SIGKILL)
-    within("data runs again", 20, lambda: running.pids()["data"] not in {None, before["data"]})
+    within("data runs again", 60, lambda: running.pids()["data"] not in {None, before["data"]})
     after = running.pids()
     assert index(running, "data") == "2"
     assert {n: p for n, p in after.items() if n != "data"} == {
@@ -90,7 +90,7 @@ def test_crash_after_crash_is_fatal_and_shown_and_restart_revives(running: Home)
     assert {"status": "error", "state": "fatal"}.items() <= events[-1].items()
     (running.folder / "act" / "qa").unlink()
     assert ask(running, verb="restart", agent="qa") == {"ok": True}
-    within("qa runs again", 20, lambda: state(running, "qa") == "running")
+    within("qa runs again", 60, lambda: state(running, "qa") == "running")
 
 
 async def _events(running: Home) -> list[dict[str, Any]]:
@@ -103,7 +103,7 @@ async def _events(running: Home) -> list[dict[str, Any]]:
 
 def test_exit_0_stays_ended_until_it_is_wanted(running: Home) -> None:
     os.kill(running.pids()["infra"], signal.SIGTERM)
-    within("infra has ended", 20, lambda: state(running, "infra") == "exited")
+    within("infra has ended", 60, lambda: state(running, "infra") == "exited")
     running.run("up")
     assert state(running, "infra") == "running"
 
@@ -117,14 +117,14 @@ def test_silence_is_confirmed_and_ended(running: Home) -> None:
         lambda: "agent=research state=stopping" in running.log(),
     )
     (running.folder / "act" / "research").unlink()
-    within("a new one runs", 20, lambda: running.pids()["research"] not in {None, before})
+    within("a new one runs", 60, lambda: running.pids()["research"] not in {None, before})
 
 
 def test_living_windows_are_adopted_after_the_watchdogs_death(running: Home) -> None:
     before, watchdog = running.pids(), watchdog_pid(running)
     os.kill(watchdog, signal.SIGKILL)
-    within("a new watchdog", 20, lambda: _new_child(running, watchdog))
-    within("it knows all", 20, lambda: running.status()["state"] == "up")
+    within("a new watchdog", 60, lambda: _new_child(running, watchdog))
+    within("it knows all", 60, lambda: running.status()["state"] == "up")
     assert running.pids() == before
 
 
@@ -153,8 +153,8 @@ def test_a_socket_that_cannot_be_reached_changes_nothing(running: Home) -> None:
     finally:
         os.kill(server, signal.SIGCONT)
     (running.folder / "run" / "tmux.sock").unlink()
-    within("tmux made its socket anew", 20, (running.folder / "run" / "tmux.sock").exists)
-    within("all is seen again", 20, lambda: running.status()["state"] == "up")
+    within("tmux made its socket anew", 60, (running.folder / "run" / "tmux.sock").exists)
+    within("all is seen again", 60, lambda: running.status()["state"] == "up")
     assert running.pids() == before
 
 
@@ -176,7 +176,7 @@ def test_asks_answer_and_refuse(running: Home) -> None:
     assert windows["code"]["pid"] == running.pids()["code"]
     before = running.pids()["code"]
     ask(running, verb="restart", agent="code")
-    within("code is a new one", 20, lambda: running.pids()["code"] not in {None, before})
+    within("code is a new one", 60, lambda: running.pids()["code"] not in {None, before})
     with pytest.raises(UnknownAgentError, match="nobody"):
         ask(running, verb="restart", agent="nobody")
     with pytest.raises(InputError):
@@ -186,10 +186,10 @@ def test_asks_answer_and_refuse(running: Home) -> None:
 def test_the_owners_agent_gets_a_window_while_all_runs(running: Home) -> None:
     path = running.folder / "config" / "agents" / "writer.toml"
     path.write_text('title = "W"\ncapabilities = ["words"]\nprompt = "p"\n')
-    within("writer runs", 20, lambda: running.status()["windows"].get("writer", {}).get("pid"))
+    within("writer runs", 60, lambda: running.status()["windows"].get("writer", {}).get("pid"))
     assert index(running, "writer") == "8"
     path.unlink()
-    within("it is let go", 20, lambda: "writer" not in ask(running, verb="windows"))
+    within("it is let go", 60, lambda: "writer" not in ask(running, verb="windows"))
     running.tmux("tmux.sock", "kill-window", "-t", "ai-infrastructure:writer")
 
 
@@ -198,12 +198,12 @@ def test_the_monitor_shows_the_agents(running: Home) -> None:
         return running.tmux("tmux.sock", "capture-pane", "-p", "-t", "ai-infrastructure:monitor")
 
     within(
-        "the table is drawn", 20, lambda: "research" in screen() and "model rehearsal" in screen()
+        "the table is drawn", 60, lambda: "research" in screen() and "model rehearsal" in screen()
     )
     process = psutil.Process(running.pids()["monitor"])
     assert process.memory_info().rss < 30 * 2**20
     running.tmux("tmux.sock", "send-keys", "-t", "ai-infrastructure:monitor", "q")
-    within("q ended it and it is back", 20, lambda: _replaced(running, process.pid))
+    within("q ended it and it is back", 60, lambda: _replaced(running, process.pid))
 
 
 def _replaced(running: Home, pid: int) -> bool:
