@@ -74,11 +74,13 @@ interrupted() {
         wait "$CHILD" 2>/dev/null || true
     fi
     printf '\n'
+    : >"${LOG:-/dev/null}"
     fail "interrupted; ./install.sh goes on where this ended" 130
 }
 
 # An empty log tells nobody anything.
 leave() {
+    if [ -n "$SCRATCH" ]; then rm -rf "$SCRATCH"; fi
     if [ -n "$LOG" ] && [ ! -s "$LOG" ]; then rm -f "$LOG"; fi
 }
 
@@ -107,8 +109,17 @@ missing_packages() {
     elif ! "$python" -c 'import venv, ensurepip' 2>/dev/null; then
         echo "python$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"
     fi
+    if [ -n "$python" ] && ! command -v redis-server >/dev/null && ! has_embedded_redis "$python"; then
+        echo redis-server
+    fi
 }
 
+# Whether Redis comes along as a Python package: pyproject.toml says for which it does.
+has_embedded_redis() {
+    "$1" -c 'import platform, sys; sys.exit(sys.version_info >= (3, 13) or platform.machine() != "x86_64")'
+}
+
+# Twice at most: which Python came decides about Redis.
 install_packages() {
     local wanted
     mapfile -t wanted < <(missing_packages)
@@ -123,11 +134,18 @@ install_packages() {
     fi
     say "      installing ${wanted[*]}"
     STAGE=packages
-    quietly apt-get update
+    [ "$UPDATED" = yes ] || quietly apt-get update
     quietly env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${wanted[@]}"
     STAGE=""
+    case " ${wanted[*]} " in
+        *" redis-server "*) systemctl disable --now redis-server >>"$LOG" 2>&1 || true ;; # we start our own
+    esac
     if [ -z "$(find_python)" ]; then
         fail "this system's Python is older than 3.11; install Python 3.11 or newer, then run this again" 3
+    fi
+    if [ "$UPDATED" = no ]; then
+        UPDATED=yes
+        install_packages
     fi
 }
 
@@ -139,12 +157,29 @@ make_hands_account() {
     fi
 }
 
-check_user_namespaces() {
-    if unshare --user --map-current-user true 2>/dev/null || unshare --user true 2>/dev/null; then
+# As the agents' tools will run, before anything large is fetched.
+try_sandbox() {
+    local said switch=() key keys=() name
+    [ "$(id -u)" -ne 0 ] || switch=(runuser -u ai-hands --)
+    if said=$(cd / && "${switch[@]}" bwrap --unshare-user --disable-userns --unshare-pid --unshare-net \
+        --ro-bind / / --proc /proc --dev /dev true 2>&1); then
         return
     fi
+    say "      ${said:-bwrap said nothing}" >&2
+    case "$said" in
+        *"Read-only file system"*)
+            fail "this is a container whose /proc/sys is read-only, so agents could not be sandboxed in it.
+    Use a virtual machine, or start the container with a writable /proc/sys and nesting allowed" 3
+            ;;
+    esac
+    for key in kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0 \
+        user.max_user_namespaces=15000; do
+        name=${key%=*}
+        if [ -e "/proc/sys/${name//.//}" ]; then keys+=("$key"); fi
+    done
     fail "user namespaces are refused on this machine, so agents could not be sandboxed. As root:
-    sysctl -w kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0" 3
+    sysctl -w ${keys[*]}
+    To keep it after a restart, put these into a file in /etc/sysctl.d, one a line" 3
 }
 
 # The mark stands while .venv is half made; one found at the start means: begin anew.
@@ -159,7 +194,8 @@ install_python_packages() {
     mkdir -p .venv
     touch .venv/.half-made
     [ -x .venv/bin/python ] || quietly "$(find_python)" -m venv .venv
-    quietly .venv/bin/python -m pip install --disable-pip-version-check --editable .
+    SCRATCH=$(mktemp -d)
+    quietly env TMPDIR="$SCRATCH" .venv/bin/python -m pip install --disable-pip-version-check --editable .
     quietly .venv/bin/python -m compileall -q .venv/lib base pai agents supervisor workers portal
     cp pyproject.toml .venv/.installed
     rm -f .venv/.half-made
@@ -177,8 +213,8 @@ link_command() {
         *) COMMAND=$PWD/.venv/bin/ai-infra ;;
     esac
     [ "$(readlink "$folder/ai-infra")" = "$PWD/.venv/bin/ai-infra" ] || COMMAND=$PWD/.venv/bin/ai-infra
-    OURS=$COMMAND
-    [ "$AI_INFRA_HOME" = "$HOME/.ai-infra" ] || OURS="AI_INFRA_HOME=$AI_INFRA_HOME $COMMAND"
+    OURS=$(printf '%q' "$COMMAND")
+    [ "$AI_INFRA_HOME" = "$HOME/.ai-infra" ] || OURS="AI_INFRA_HOME=$(printf '%q' "$AI_INFRA_HOME") $OURS"
 }
 
 ask_for_key() {
@@ -350,7 +386,7 @@ check_port() {
 }
 
 main() {
-    STEP=0 STEPS=5 YES=no TASK=yes UNINSTALL=no PURGE=no COMMAND=ai-infra OURS=ai-infra CHILD="" STAGE="" LOG=""
+    STEP=0 STEPS=5 YES=no TASK=yes UNINSTALL=no PURGE=no COMMAND=ai-infra OURS=ai-infra CHILD="" STAGE="" LOG="" SCRATCH="" UPDATED=no
     while [ $# -gt 0 ]; do
         case "$1" in
             --local) ;;
@@ -383,7 +419,7 @@ main() {
     step "checking the machine"
     install_packages
     make_hands_account
-    check_user_namespaces
+    try_sandbox
     step "installing Python packages into .venv (a minute or two the first time)"
     install_python_packages
     link_command

@@ -1,0 +1,191 @@
+"""install.sh at its edges, and once whole: in a copy of this checkout, with this environment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from installation import ROOT, free_ports
+
+SCRIPT = ROOT / "install.sh"
+#: Enough to look around and too little to install anything.
+TOOLS = """
+bash cat cmp dirname env find grep id ls mktemp mkdir mv printf readlink realpath rm rmdir sed sleep
+sort stat tail touch true uname unshare xargs
+"""
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> dict[str, str]:
+    """An environment with a home of its own and hardly any program."""
+    (tmp_path / "bin").mkdir()
+    for name in TOOLS.split():
+        if found := shutil.which(name):
+            (tmp_path / "bin" / name).symlink_to(found)
+    return {"PATH": str(tmp_path / "bin"), "HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path)}
+
+
+def program(bare: dict[str, str], name: str, body: str) -> None:
+    """Put a shell script of that name first on the bare PATH."""
+    path = Path(bare["PATH"]) / name
+    path.unlink(missing_ok=True)
+    path.write_text(f"#!/bin/bash\n{body}\n")
+    path.chmod(0o755)
+
+
+def install(
+    *arguments: str, env: dict[str, str], script: Path = SCRIPT
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["/bin/bash", str(script), *arguments],
+        env=env,
+        cwd=script.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+
+
+def test_a_script_that_did_not_arrive_whole_runs_nothing(
+    tmp_path: Path, bare: dict[str, str]
+) -> None:
+    """At its last 40 places, where a call could stand alone, and at some before."""
+    script = SCRIPT.read_bytes()
+    whole = len(script.rstrip())
+    folder = tmp_path / "checkout"
+    (folder / "supervisor").mkdir(parents=True)
+    (folder / "pyproject.toml").touch()
+    for length in (*range(1, whole, 1499), *range(whole - 40, whole)):
+        done = subprocess.run(
+            ["/bin/bash"],
+            input=script[:length],
+            env=bare,
+            cwd=folder,
+            capture_output=True,
+            check=False,
+            timeout=20,
+        )
+        assert done.stdout == b"", f"cut at {length}"
+    assert not Path(bare["HOME"]).exists()
+    assert (
+        b"[1/5]"
+        in subprocess.run(
+            ["/bin/bash"], input=script, env=bare, cwd=folder, capture_output=True, check=False
+        ).stdout
+    ), "whole, it would have run"
+
+
+def test_help_and_wrong_usage(bare: dict[str, str]) -> None:
+    told = install("--help", env=bare)
+    assert told.returncode == 0
+    assert "--uninstall" in told.stdout
+    for arguments, words in ((["--frob"], "unknown option: --frob"), (["--purge"], "--uninstall")):
+        done = install(*arguments, env=bare)
+        assert done.returncode == 2
+        assert words in done.stderr
+
+
+@pytest.mark.parametrize("port", ["abc", "0", "70000", "80 "])
+def test_a_port_that_is_none_is_refused(bare: dict[str, str], port: str) -> None:
+    done = install("--yes", env={**bare, "AI_INFRA_PORT": port})
+    assert done.returncode == 2
+    assert "AI_INFRA_PORT" in done.stderr
+
+
+def test_a_home_with_other_things_is_never_purged(tmp_path: Path, bare: dict[str, str]) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "letter").touch()
+    Path(bare["HOME"]).mkdir()
+    for home in ("/", bare["HOME"], f"{bare['HOME']}/", str(tmp_path), str(ROOT), str(theirs)):
+        done = install("--uninstall", "--purge", env={**bare, "AI_INFRA_HOME": home})
+        assert done.returncode == 2, home
+        assert "folder of its own" in done.stderr
+    assert (theirs / "letter").exists()
+
+
+def test_without_root_the_missing_is_named_as_a_command(bare: dict[str, str]) -> None:
+    program(bare, "id", "echo 1000")
+    program(bare, "apt-get", "touch $HOME/ran")
+    done = install("--yes", env=bare)
+    assert done.returncode == 3
+    assert "sudo apt-get update && sudo apt-get install -y tmux git bubblewrap" in done.stderr
+    assert not (Path(bare["HOME"]) / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("bwrap: cannot open /proc/sys/user/x: Read-only file system", "container"),
+        ("bwrap: setting up uid map: Permission denied", "sysctl -w "),
+    ],
+)
+def test_a_machine_that_refuses_the_sandbox_is_told_before_anything_is_fetched(
+    bare: dict[str, str], said: str, advice: str
+) -> None:
+    program(bare, "id", "echo 1000")
+    program(bare, "bwrap", f"echo '{said}' >&2; exit 1")
+    for name in ("tmux", "git"):
+        program(bare, name, "true")
+    (Path(bare["PATH"]) / "python3").symlink_to(sys.executable)
+    done = install("--yes", env=bare)
+    assert done.returncode == 3
+    assert said in done.stderr
+    assert advice in done.stderr
+
+
+@pytest.fixture
+def checkout() -> Iterator[Path]:
+    """A copy of this checkout whose .venv leads to the Python that runs the tests."""
+    folder = Path(tempfile.mkdtemp(prefix="ai-c-", dir="/tmp"))
+    folder.chmod(0o755)
+    names = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.split("\0")
+    for name in filter(None, names):
+        if (ROOT / name).is_file():
+            (folder / "c" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / "c" / name)
+    programs = folder / "c" / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name, module in (("python", ""), ("ai-infra", "-m portal.cli")):
+        (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} {module} "$@"\n')
+        (programs / name).chmod(0o755)
+    shutil.copy(folder / "c" / "pyproject.toml", folder / "c" / ".venv" / ".installed")
+    yield folder / "c"
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a git checkout")
+def test_whole_and_again_and_gone(checkout: Path) -> None:
+    home = checkout.parent / "home"
+    env = {
+        **{key: value for key, value in os.environ.items() if not key.startswith("A")},
+        "HOME": str(home),
+        "AI_INFRA_HOME": str(home / "state"),
+        "TMPDIR": str(checkout.parent),
+    }
+    script = checkout / "install.sh"
+    try:
+        first = install("--yes", env={**env, "AI_INFRA_PORT": str(free_ports())}, script=script)
+        assert first.returncode == 0, first.stdout + first.stderr
+        assert "This is a rehearsal" in first.stdout
+        assert "/login?token=" in first.stdout
+        (checkout / "base" / "newer.py").write_text("NEWER = 1\n")
+        again = install("--yes", "--no-task", env=env, script=script)
+        assert again.returncode == 0, again.stdout + again.stderr
+        assert "restarting" in again.stdout
+    finally:
+        gone = install("--uninstall", env=env, script=script)
+    assert gone.returncode == 0, gone.stdout + gone.stderr
+    assert not (checkout / ".venv").exists()
+    assert (home / "state" / "data").is_dir(), "the state is kept without --purge"
+    assert not list(checkout.parent.glob("ai-infra-install.*")), "no log of a good end is left"
