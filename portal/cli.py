@@ -74,8 +74,10 @@ def status(as_json: AsJson = False) -> None:
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
     """Check every prerequisite and service; each fault comes with the line that mends it."""
+    from base import log
     from portal.cli_doctor import checks
 
+    log.start("doctor", None, "critical")  # each fault is told once, below
     found = checks(settings())
     if as_json:
         show(found, True)

@@ -119,7 +119,7 @@ def _sandbox(_: Settings) -> Finding:
         text=True,
         check=False,
     )
-    said = (trial.stdout or trial.stderr).strip().splitlines()
+    said = (trial.stderr if trial.returncode else trial.stdout).strip().splitlines()
     return trial.returncode == 0, said[-1] if said else f"exit code {trial.returncode}"
 
 
