@@ -100,6 +100,8 @@ def test_a_port_that_is_none_is_refused(bare: dict[str, str], port: str) -> None
 
 
 def test_a_home_with_other_things_is_never_purged(tmp_path: Path, bare: dict[str, str]) -> None:
+    """`rm` only writes down what it was given: red must not cost anybody a disk."""
+    program(bare, "rm", f'echo "$@" >> {tmp_path}/removed')
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     (theirs / "letter").touch()
@@ -108,7 +110,7 @@ def test_a_home_with_other_things_is_never_purged(tmp_path: Path, bare: dict[str
         done = install("--uninstall", "--purge", env={**bare, "AI_INFRA_HOME": home})
         assert done.returncode == 2, home
         assert "folder of its own" in done.stderr
-    assert (theirs / "letter").exists()
+    assert not (tmp_path / "removed").exists()
 
 
 def test_without_root_the_missing_is_named_as_a_command(bare: dict[str, str]) -> None:
