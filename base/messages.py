@@ -218,6 +218,7 @@ class Input(Wire):
     agent: str
     instruction: str
     answer: str
+    tainted: bool = False
 
 
 class WorkOrder(Wire):
@@ -241,6 +242,7 @@ class WorkOrder(Wire):
     budget: Budget
     workspace: str
     level: int = 0
+    tainted: bool = False  # it stands on text from outside: no automatic approval
     answer_message_id: str | None = None  # set: the agent's text is the user's answer; stream it
 
 
@@ -265,6 +267,7 @@ class Outcome(Wire):
     rounds: int = 0
     handoff_to: str | None = None
     notes: str = ""
+    tainted: bool = False
 
 
 #: The provider's name in a ModelCall when nobody charges for it.
@@ -308,10 +311,11 @@ class Control(Wire):
     """Payload on `control:<name>`: what a person or the supervisor tells an agent now.
 
     steer: `text` joins the running task; cancel: stop task `task_id` (None: whichever runs;
-    `epoch` set: only if the agent holds that epoch); pause, resume: at the next safe point.
+    `epoch` set: only if the agent holds that epoch); pause, resume: at the next safe point;
+    approval: the request `text` (an approval's id) of task `task_id` was decided.
     """
 
-    verb: Literal["steer", "pause", "resume", "cancel"]
+    verb: Literal["steer", "pause", "resume", "cancel", "approval"]
     task_id: str | None = None
     epoch: int | None = None
     text: str = ""
@@ -328,6 +332,7 @@ class Kind(StrEnum):
     TEXT = "text"
     TOOL = "tool"
     CRITERION = "criterion"
+    APPROVAL = "approval"
 
 
 class Event(Wire):
@@ -341,7 +346,8 @@ class Event(Wire):
     agent: status, paused, task_id;
     text: content (what an agent says while it works);
     tool: name, call_id, state (started|ended), summary, ok;
-    criterion: the fields of Checked.
+    criterion: the fields of Checked;
+    approval: id, status, agent, tool, risk, sentence, level, expires_at, decided_by, decided_via.
     """
 
     kind: Kind
