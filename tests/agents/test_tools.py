@@ -10,8 +10,27 @@ from agents.tools import ARGUMENT_MAX_BYTES, TOOLS, fault, schemas
 def test_the_tools_and_where_they_run() -> None:
     where = {name: tool.where for name, tool in TOOLS.items()}
     assert where == {
-        **dict.fromkeys(("shell", "read", "write", "edit", "glob", "grep"), "sandbox"),
-        **dict.fromkeys(("ask_peer", "handoff", "broadcast"), "bus"),
+        **dict.fromkeys(
+            [
+                "shell",
+                "read",
+                "write",
+                "edit",
+                "patch",
+                "glob",
+                "grep",
+                "jobs",
+                "python",
+                "git",
+                "sql",
+                "web_fetch",
+            ],
+            "sandbox",
+        ),
+        **dict.fromkeys(
+            ["web_search", "memory_search", "memory_write", "ask_peer", "handoff"], "bus"
+        ),
+        **dict.fromkeys(["broadcast", "request_permission", "report_progress"], "bus"),
     }
 
 
@@ -44,10 +63,10 @@ def test_a_valid_call_has_no_fault(name: str, given: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("name", "given", "told"),
     [
-        ("fly", {}, "no tool named 'fly'; there are: shell, read, write, edit, glob, grep, ask"),
+        ("fly", {}, "no tool named 'fly'; there are: shell, read, write, edit, patch, glob, grep"),
         ("shell", [], "shell: the input must be an object, not array"),
         ("shell", None, "shell: the input must be an object, not null"),
-        ("shell", {}, "shell: field 'command' is missing; it takes: command, limit_s"),
+        ("shell", {}, "shell: field 'command' is missing; it takes: command, limit_s, background"),
         ("shell", {"command": 5}, "shell: field 'command' must be a string, not integer"),
         ("shell", {"command": None}, "shell: field 'command' must be a string, not null"),
         ("shell", {"command": ""}, "shell: field 'command' must not be empty"),
@@ -68,4 +87,4 @@ def test_a_wrong_call_is_told_in_one_line(name: str, given: object, told: str) -
     assert line is not None
     assert told in line
     assert "\n" not in line
-    assert len(line) < 300
+    assert len(line) < 400
