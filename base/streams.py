@@ -6,6 +6,7 @@
 | agent:<name> | outbox relay (supervisor) | that agent (agent) | deleted once handled |
 | results | agents | supervisor (supervisor) | deleted once handled |
 | usage | agents, supervisor | supervisor (supervisor) | deleted once handled |
+| audit | everybody, outbox relay | supervisor's audit writer (audit) | deleted once written |
 | heartbeats | every process | supervisor, watchdog (tail) | newest 2,000 |
 | control:<name> | portal, supervisor | that agent (tail from its start) | newest 200 |
 | broadcast | agents | agents (tail) | newest 500 |
@@ -22,6 +23,7 @@ from __future__ import annotations
 TASKS_NEW = "tasks:new"
 RESULTS = "results"
 USAGE = "usage"
+AUDIT = "audit"
 HEARTBEATS = "heartbeats"
 BROADCAST = "broadcast"
 EVENTS = "events"
@@ -37,6 +39,7 @@ REPLY_TTL_S = 60
 GROUP_SUPERVISOR = "supervisor"
 GROUP_AGENT = "agent"
 GROUP_SERVICE = "service"
+GROUP_AUDIT = "audit"
 
 DLQ_PREFIX = "ai:dlq:"
 AGENT_PREFIX = "agent:"
