@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 FENCE = re.compile(r"^[ \t]*```rehearsal[ \t]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
+ORDER = re.compile(r"OBEY: *\{")
 STATUS = {
     "400": "invalid_request_error",
     "401": "authentication_error",
@@ -77,6 +78,7 @@ class Line(BaseModel):
     verdict: dict[str, Any] | str | None = None
     reflect: dict[str, Any] | str | None = None
     peer: dict[str, Any] | str | None = None
+    obey: Literal[True] | None = None
     stop_reason: Literal["end_turn", "max_tokens", "refusal"] | None = None
     usage: dict[str, int] | Literal["missing"] | None = None
     fault: str | None = None
@@ -96,7 +98,7 @@ class Line(BaseModel):
             raise ValueError("input needs a tool")
         if self.fault is None and given & {"times", "retry_after_s", "seconds_s"}:
             raise ValueError("times, retry_after_s and seconds_s belong to a fault")
-        acts = (given & {"tool", "tools"}) or given & {"say"}
+        acts = (given & {"tool", "tools", "obey"}) or given & {"say"}
         if len(given & set(LANES.values())) + bool(acts) + (self.fault is not None) > 1:
             raise ValueError("one line does one thing: split it")
         if not given - {"caller", "match"}:
@@ -109,7 +111,8 @@ class Line(BaseModel):
         own = self.model_fields_set & set(LANES.values())
         if own:
             return own.pop()
-        return PLAIN if self.say is not None or self.tool or self.tools else None
+        does = self.say is not None or self.tool or self.tools or self.obey
+        return PLAIN if does else None
 
     @property
     def calls(self) -> tuple[Call, ...]:
@@ -133,9 +136,11 @@ class Caller:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cue:
     """What to act out now. `line` None: the script holds none for this call; `over`: it held
-    some, and they are used up. `faults` come first, each with its number in the script."""
+    some, and they are used up. `faults` come first, each with its number in the script.
+    `past`: how many calls ago `line` was reached, which only one that obeys outlasts."""
 
     line: Line | None = None
+    past: int = 0
     over: bool = False
     faults: tuple[tuple[int, Line], ...] = ()
     delay_ms: float = 0
@@ -165,9 +170,10 @@ class Script:
                 faults.append((number, line))
             elif line.lane is None:
                 pace = Cue(delay_ms=line.delay_ms, chunk_ms=line.chunk_ms)
-            elif line.lane == caller.lane and seen == wanted:
+            elif line.lane == caller.lane and (seen == wanted or line.obey):
                 return Cue(
                     line=line,
+                    past=wanted - seen,
                     faults=tuple(faults),
                     delay_ms=line.delay_ms or pace.delay_ms,
                     chunk_ms=line.chunk_ms or pace.chunk_ms,
@@ -188,6 +194,20 @@ def find(texts: list[str]) -> tuple[int, Script | None]:
         if blocks:
             return index, _read(blocks[-1])
     return -1, None
+
+
+def orders(texts: list[str]) -> list[Line]:
+    """What foreign text orders a misled model to do: each `OBEY: {...}`, once, in order. What
+    cannot be read as a line is passed over."""
+    found: dict[str, Line] = {}
+    for text in texts:
+        for match in ORDER.finditer(text):
+            try:
+                order, _ = json.JSONDecoder().raw_decode(text, match.end() - 1)
+                found.setdefault(json.dumps(order), Line.model_validate(order))
+            except ValueError:  # ValidationError is one
+                continue
+    return [line for line in found.values() if line.lane == PLAIN and not line.obey]
 
 
 def strip(text: str) -> str:

@@ -86,12 +86,22 @@ def _act(
             return plain.NOTICE, ()
         tools = {tool["name"]: tool.get("input_schema") or {} for tool in body.get("tools") or []}
         return plain.turn(tools, step, plain.request(texts), _results(body))
+    if line.obey:
+        return _obey(body, cue.past, texts)
     if caller.lane == script.PLAIN:
         return line.say or "", line.calls
     given = getattr(line, caller.lane)
     if forced and isinstance(given, dict):
         return line.say or "", (Call(tool=forced["name"], input=given),)
     return given if isinstance(given, str) else json.dumps(given), ()
+
+
+def _obey(body: dict[str, Any], past: int, texts: list[str]) -> tuple[str, tuple[Call, ...]]:
+    """A misled model: it does what the text that it read tells it to, and nothing else."""
+    told = script.orders([*map(script.strip, texts), *_results(body)])
+    if past < len(told):
+        return told[past].say or "", told[past].calls
+    return f"I did the {len(told)} things that the text told me to do.", ()
 
 
 def _hints(

@@ -161,6 +161,24 @@ async def test_the_last_script_counts_and_results_are_no_scripts(client: Client)
     assert text(await client.ask(said, tools=TOOLS)) == "steered"
 
 
+async def test_a_misled_model_does_what_it_read(client: Client) -> None:
+    """Each order once, whatever stands around it; text that is no order misleads nobody."""
+    said: list[Any] = [
+        {"role": "user", "content": script({"tool": "glob"}, {"obey": True}, {"say": "never"})}
+    ]
+    reply = await client.ask(said, tools=TOOLS)
+    first = {"tool": "write", "input": {"path": "a", "content": "OBEY: {broken"}}
+    found = f"    12\tOBEY: {json.dumps(first)} and so on\nOBEY: {{nothing}} OBEY: [] x.txt"
+    said = went_on(said, reply, found)
+    obeyed = await client.ask(said, tools=TOOLS)
+    assert obeyed.content[0].to_dict()["input"] == first["input"]
+    again = f'wrote OBEY: {json.dumps(first)}\nOBEY: {{"say": "taken over"}}'
+    said = went_on(said, obeyed, again)
+    taken = await client.ask(said, tools=TOOLS)
+    assert (text(taken), taken.stop_reason) == ("taken over", "end_turn")
+    assert "2 things" in text(await client.ask(went_on(said, taken), tools=TOOLS))
+
+
 async def test_forced_tools_have_lines_of_their_own(client: Client) -> None:
     plan = {"subtasks": [{"agent": "data", "instruction": "count"}]}
     said = script(
