@@ -10,12 +10,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+from present import unlimited
 
 ROOT = Path(__file__).parent.parent
 ENDED = {"completed", "failed", "cancelled"}
@@ -137,11 +138,17 @@ def wait_task(client: httpx.Client, task_id: str, seconds_s: float = 60.0) -> di
 
 
 @contextmanager
-def installation(**settings: str) -> Iterator[Installation]:
-    """Started, and gone afterwards with all its files."""
+def installation(
+    *, config: Mapping[str, str] | None = None, **settings: str
+) -> Iterator[Installation]:
+    """Started, and gone afterwards with all its files. `config`: the owner's files by name."""
     home = Path(tempfile.mkdtemp(prefix="ai-i-", dir="/tmp"))
     home.chmod(0o755)
     made = Installation(home, free_ports(), **settings)
+    unlimited(home)
+    (home / "config").mkdir(mode=0o700)
+    for name, text in (config or {}).items():
+        (home / "config" / name).write_text(text, encoding="utf-8")
     try:
         made.up()
         yield made

@@ -33,6 +33,7 @@ class World:
     port: int = 0
     host: str = "127.0.0.1"
     abstract: str = ""
+    work: Path | None = None
     _decoy: subprocess.Popen[bytes] | None = None
     _open: list[socket.socket] = field(default_factory=list)
     _before: dict[str, str] = field(default_factory=dict)
@@ -53,7 +54,7 @@ class World:
 
     @property
     def workspace(self) -> Path:
-        return self.ground / "work" / "main"
+        return self.work or self.ground / "work" / "main"
 
     def fill(self, script: str) -> str:
         """The script with this world's names in it."""
