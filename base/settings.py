@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     home: Path = Path("~/.ai-infra")
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=1, le=65535)
+    behind_nginx: bool = False  # then X-Forwarded-For counts, from this machine only
     rehearsal_port: int | None = Field(None, ge=1, le=65535)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -10,14 +10,16 @@ from fastapi import FastAPI
 
 from base.bus import Bus
 from base.errors import AIError
+from base.limit import Limiter
 from base.settings import Settings
 from base.store import Store
-from portal import api, limits, pages, problems, ws
+from portal import api, configuration, limits, pages, problems, ws
 from portal.api import ops
 from portal.auth import Auth
 from portal.desk import Desk
 from portal.door import Door
 from portal.feed import Feed
+from portal.trail import Trail
 
 
 @asynccontextmanager
@@ -46,20 +48,39 @@ def create(settings: Settings, stop: asyncio.Event | None = None) -> FastAPI:
             store = await Store.open(settings.postgres, "portal")
             closing.push_async_callback(store.close)
             await store.migrate()
-            auth = Auth(settings, store)
-            await auth.ensure_admin()
             bus = await Bus.open(settings.redis, "portal")
             closing.push_async_callback(bus.close)
+            limiter = await Limiter.open(settings)
+            closing.push_async_callback(limiter.close)
+            trail = Trail(store, bus)
+            auth = Auth(settings, store, limiter, trail)
+            await auth.ensure_admin()
             feed = Feed(bus)
-            app.state.desk = Desk(settings=settings, store=store, bus=bus, feed=feed, auth=auth)
-            reader = asyncio.create_task(feed.run(), name="feed")
-            reader.add_done_callback(died)
+            app.state.desk = Desk(
+                settings=settings,
+                store=store,
+                bus=bus,
+                feed=feed,
+                auth=auth,
+                limiter=limiter,
+                seats=limits.Seats(limiter.rates.websocket.connections),
+                trail=trail,
+            )
+            tasks = [
+                asyncio.create_task(feed.run(), name="feed"),
+                asyncio.create_task(trail.run(), name="trail"),
+                asyncio.create_task(configuration.watch(settings, trail), name="configuration"),
+            ]
+            for task in tasks:
+                task.add_done_callback(died)
             yield
             # Listeners end first, so that sockets and pages see the end before the wire does.
             feed.close()
-            reader.cancel()
-            with suppress(asyncio.CancelledError):
-                await reader
+            for task in tasks:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+            await trail.close()
 
     app = FastAPI(
         title="AI Infrastructure",

@@ -16,6 +16,7 @@ import os
 import secrets
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,10 +25,27 @@ from typing import Any, Literal
 import argon2
 import jwt
 
-from base.errors import ForbiddenError, InputError, SettingsError, UnauthenticatedError
+from base import streams
+from base.errors import (
+    BusError,
+    ForbiddenError,
+    InputError,
+    SettingsError,
+    TooManyError,
+    UnauthenticatedError,
+)
+from base.limit import Limiter
 from base.settings import Settings
-from base.store import Store
-from portal.limits import Attempts
+from base.store import Session, Store
+from portal.peer import neighbourhood
+from portal.trail import (
+    Trail,
+    logged_in,
+    logged_out,
+    login_failed,
+    password_changed,
+    user_made,
+)
 
 ALGORITHM = "HS256"
 ACCESS_S = 900
@@ -38,13 +56,16 @@ ADMIN_EMAIL = "admin@local"
 #: The same in every installation, so that a local token needs no database to be made.
 ADMIN_ID = str(uuid.uuid5(uuid.NAMESPACE_OID, ADMIN_EMAIL))
 WRONG = "the email or the password is wrong"
+ATTEMPTS = "auth.login_attempts"
 
 Kind = Literal["refresh", "cookie", "link"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who is asking. `session_id` None: a local token; `expires_at_s` is Unix time."""
+    """Who is asking. `session_id` None: a local token; `expires_at_s` is Unix time; `peer` is
+    the address that asks, "" when unknown.
+    """
 
     user_id: str
     email: str
@@ -53,6 +74,7 @@ class Caller:
     expires_at_s: float
     local: bool = False
     by_cookie: bool = False
+    peer: str = ""
 
     @property
     def admin(self) -> bool:
@@ -90,52 +112,63 @@ def local_token(settings: Settings, *, ttl_s: float = LOCAL_S) -> str:
 class Auth:
     """Logins of one portal. Every method raises UnauthenticatedError for a wrong secret."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: Store, limiter: Limiter, trail: Trail) -> None:
         self._key = secret(settings)
         self._store = store
+        self._limiter = limiter
+        self._trail = trail
         self._hasher = argon2.PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
         self._hashing = asyncio.Semaphore(2)
         self._nobody = self._hasher.hash(secrets.token_hex(16))
-        self._attempts = Attempts(5, 900.0)
 
     async def ensure_admin(self) -> None:
         """The local admin exists, with a password nobody knows. Safe to call any time."""
-        await self._store.execute(
-            "INSERT INTO users (id, email, password_hash, display_name, role)"
-            " VALUES ($1, $2, $3, 'Admin', 'admin') ON CONFLICT DO NOTHING",
-            ADMIN_ID,
-            ADMIN_EMAIL,
-            await self.hashed(secrets.token_urlsafe(32)),
-        )
+        hashed = await self.hashed(secrets.token_urlsafe(32))
+        async with self._store.transaction() as tx:
+            made = await tx.execute(
+                "INSERT INTO users (id, email, password_hash, display_name, role)"
+                " VALUES ($1, $2, $3, 'Admin', 'admin') ON CONFLICT DO NOTHING",
+                *(ADMIN_ID, ADMIN_EMAIL, hashed),
+            )
+            if made:
+                await tx.publish(streams.AUDIT, user_made(ADMIN_ID, "admin"))
 
     async def log_in(
         self, email: str, password: str, *, peer: str, agent: str, kind: Kind
     ) -> Grant:
-        """A new session. Raises TooManyError after five failures in 15 min from one peer.
+        """A new session. Raises TooManyError after five failures in 15 min from one address, and
+        BusError when they cannot be counted: then nobody gets in by password.
 
         Takes as long for an unknown email as for a wrong password.
         """
-        key = f"{peer} {email.lower()}"
-        self._attempts.take(key)
+        await self._attempt(peer)
         row = await self._store.fetchrow(
             "SELECT id, password_hash FROM users WHERE email = $1 AND is_active", email.lower()
         )
         known = row["password_hash"] if row is not None else None
         right = await self._verify(known or self._nobody, password)
         if row is None or known is None or not right:
+            # Only an account that exists is named: people type passwords into the wrong field.
+            self._failed(row["id"] if row is not None else "", peer, "wrong password")
             raise UnauthenticatedError(WRONG)
-        self._attempts.forget(key)
-        await self._store.execute("DELETE FROM sessions WHERE expires_at < now()")
-        await self._store.execute("UPDATE users SET last_login_at = now() WHERE id = $1", row["id"])
-        return await self._open(row["id"], kind, peer, agent)
+        with suppress(BusError):  # it counted as a failure, and stays one for its 15 minutes
+            await self._limiter.give_back(ATTEMPTS, neighbourhood(peer))
+        async with self._store.transaction() as tx:
+            await tx.execute("DELETE FROM sessions WHERE expires_at < now()")
+            await tx.execute("UPDATE users SET last_login_at = now() WHERE id = $1", row["id"])
+            return await self._open(tx, row["id"], kind, peer, agent)
 
     async def refresh(self, refresh_token: str) -> Grant:
         """A new access token and a new refresh token; the old one is used up."""
         return await self._exchange("refresh", refresh_token, "refresh", "")
 
-    async def use_link(self, link: str, *, agent: str) -> Grant:
+    async def use_link(self, link: str, *, agent: str, peer: str = "") -> Grant:
         """Turn a login link into a cookie session. Works once."""
-        return await self._exchange("link", link, "cookie", agent)
+        try:
+            return await self._exchange("link", link, "cookie", agent, peer)
+        except UnauthenticatedError:
+            self._failed("", peer, "wrong or used login link")
+            raise
 
     async def make_link(self, user_id: str, key: str | None = None) -> tuple[str, datetime]:
         """The secret of a one-time login link, and when it ends.
@@ -162,8 +195,10 @@ class Auth:
 
     async def log_out(self, caller: Caller) -> None:
         """End the caller's session at once. A local token has none and simply runs out."""
-        if caller.session_id is not None:
-            await self._store.execute("DELETE FROM sessions WHERE id = $1", caller.session_id)
+        async with self._store.transaction() as tx:
+            if caller.session_id is not None:
+                await tx.execute("DELETE FROM sessions WHERE id = $1", caller.session_id)
+            await tx.publish(streams.AUDIT, logged_out(caller))
 
     async def set_password(self, caller: Caller, new: str, current: str | None) -> None:
         """Change the caller's password and end all other sessions of theirs."""
@@ -171,18 +206,24 @@ class Auth:
             known = await self._store.fetchval(
                 "SELECT password_hash FROM users WHERE id = $1", caller.user_id
             )
+            if current is not None:
+                await self._attempt(caller.peer)
             if current is None or not await self._verify(known or self._nobody, current):
+                self._failed(caller.user_id, caller.peer, "wrong current password")
                 raise InputError("the current password is wrong")
-        await self._store.execute(
-            "UPDATE users SET password_hash = $2, updated_at = now() WHERE id = $1",
-            caller.user_id,
-            await self.hashed(new),
-        )
-        await self._store.execute(
-            "DELETE FROM sessions WHERE user_id = $1 AND id IS DISTINCT FROM $2",
-            caller.user_id,
-            caller.session_id,
-        )
+            with suppress(BusError):
+                await self._limiter.give_back(ATTEMPTS, neighbourhood(caller.peer))
+        hashed = await self.hashed(new)
+        async with self._store.transaction() as tx:
+            await tx.execute(
+                "UPDATE users SET password_hash = $2, updated_at = now() WHERE id = $1",
+                *(caller.user_id, hashed),
+            )
+            ended = await tx.execute(
+                "DELETE FROM sessions WHERE user_id = $1 AND id IS DISTINCT FROM $2",
+                *(caller.user_id, caller.session_id),
+            )
+            await tx.publish(streams.AUDIT, *password_changed(caller, ended))
 
     async def by_token(self, token: str) -> Caller:
         """Who an access token stands for."""
@@ -249,9 +290,20 @@ class Auth:
         )
         return alive is None
 
-    async def _open(self, user_id: str, kind: Kind, peer: str, agent: str) -> Grant:
+    async def _attempt(self, peer: str) -> None:
+        """Count one attempt to guess a password; a right one is given back."""
+        try:
+            await self._limiter.take(ATTEMPTS, neighbourhood(peer), "too many attempts")
+        except TooManyError as error:
+            self._failed("", peer, str(error), denied=True)
+            raise
+
+    def _failed(self, user_id: str, peer: str, reason: str, *, denied: bool = False) -> None:
+        self._trail.tell(login_failed(user_id, peer, reason, denied=denied))
+
+    async def _open(self, tx: Session, user_id: str, kind: Kind, peer: str, agent: str) -> Grant:
         value, hashed = _fresh(kind)
-        session_id = await self._store.fetchval(
+        session_id = await tx.fetchval(
             "INSERT INTO sessions (user_id, token_hash, ip_address, user_agent, expires_at)"
             " VALUES ($1, $2, $3, $4, $5) RETURNING id",
             user_id,
@@ -260,24 +312,29 @@ class Auth:
             agent[:500],
             _from_now(SESSION_DAYS * 86_400),
         )
+        await tx.publish(streams.AUDIT, logged_in(user_id, session_id, "password", peer))
         return self._grant(user_id, session_id, value)
 
-    async def _exchange(self, old: Kind, value: str, new: Kind, agent: str) -> Grant:
+    async def _exchange(
+        self, old: Kind, value: str, new: Kind, agent: str, peer: str = ""
+    ) -> Grant:
         """One statement: of two who present the same secret, one gets nothing."""
         fresh, hashed = _fresh(new)
-        row = await self._store.fetchrow(
-            "UPDATE sessions s SET token_hash = $2, expires_at = $3,"
-            " user_agent = COALESCE(NULLIF($4, ''), s.user_agent) FROM users u"
-            " WHERE s.token_hash = $1 AND s.expires_at > now()"
-            " AND u.id = s.user_id AND u.is_active RETURNING s.id, s.user_id",
-            _hashed(old, value),
-            hashed,
-            _from_now(SESSION_DAYS * 86_400),
-            agent[:500],
-        )
-        if row is None:
-            what = "login link" if old == "link" else "refresh token"
-            raise UnauthenticatedError(f"the {what} was used already or has expired")
+        async with self._store.transaction() as tx:
+            row = await tx.fetchrow(
+                "UPDATE sessions s SET token_hash = $2, expires_at = $3,"
+                " user_agent = COALESCE(NULLIF($4, ''), s.user_agent) FROM users u"
+                " WHERE s.token_hash = $1 AND s.expires_at > now()"
+                " AND u.id = s.user_id AND u.is_active RETURNING s.id, s.user_id",
+                *(_hashed(old, value), hashed, _from_now(SESSION_DAYS * 86_400), agent[:500]),
+            )
+            if row is None:
+                what = "login link" if old == "link" else "refresh token"
+                raise UnauthenticatedError(f"the {what} was used already or has expired")
+            if old == "link":
+                await tx.publish(
+                    streams.AUDIT, logged_in(row["user_id"], row["id"], "login link", peer)
+                )
         return self._grant(row["user_id"], row["id"], fresh)
 
     def _grant(self, user_id: str, session_id: str, value: str) -> Grant:

@@ -11,6 +11,7 @@ from base.messages import Wire
 from base.store import Row
 from portal.auth import Caller, admin_only
 from portal.desk import Desk
+from portal.trail import event
 from portal.work import Task
 
 STALE_S = 60.0
@@ -22,7 +23,7 @@ class Agent(Wire):
     name: str
     title: str
     capabilities: list[str]
-    level: int
+    level: int | str
     status: str
     paused: bool
     last_heartbeat: datetime | None
@@ -89,11 +90,15 @@ async def control(
     found = await agent(desk, caller, name)
 
     async def ask() -> dict[str, Any]:
-        if verb == "restart":
-            return await desk.ask(streams.SERVICE_WATCH, verb="restart", agent=found.name)
-        return await desk.ask(
-            streams.SERVICE_SUPERVISOR, verb="control", agent=found.name, control=verb
+        what = event(
+            "action", "execute", f"agents/{found.name}/{verb}", caller=caller, risk="medium"
         )
+        async with desk.written(what):
+            if verb == "restart":
+                return await desk.ask(streams.SERVICE_WATCH, verb="restart", agent=found.name)
+            return await desk.ask(
+                streams.SERVICE_SUPERVISOR, verb="control", agent=found.name, control=verb
+            )
 
     answer: dict[str, Any] = await desk.once(caller, key, [verb, found.name], ask)
     return answer

@@ -1,18 +1,23 @@
-"""What every request needs, opened once: settings, record, wire, live view, logins."""
+"""What every request needs, opened once: settings, record, wire, live view, logins, limits."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from base.audit import AuditEvent
 from base.bus import Bus
 from base.deadline import Deadline
-from base.errors import ConflictError
+from base.errors import AIError, ConflictError
+from base.limit import Limiter
 from base.settings import Settings
 from base.store import Store
 from portal.auth import Auth, Caller
 from portal.feed import Feed
+from portal.limits import Seats
+from portal.trail import Trail, event
 
 ASK_S = 10.0
 
@@ -26,6 +31,50 @@ class Desk:
     bus: Bus
     feed: Feed
     auth: Auth
+    limiter: Limiter
+    seats: Seats
+    trail: Trail
+
+    def tell(self, found: AuditEvent) -> None:
+        """Have it written down; never waits."""
+        self.trail.tell(found)
+
+    @asynccontextmanager
+    async def written(self, what: AuditEvent) -> AsyncIterator[dict[str, Any]]:
+        """Have `what` written down once the block ends, as a failure when it raised. The block
+        may add details.
+        """
+        details: dict[str, Any] = {}
+        outcome = "failure"
+        try:
+            yield details
+            outcome = "success"
+        except AIError as error:
+            details["reason"] = type(error).__name__
+            raise
+        finally:
+            found = {"outcome": outcome, "details": what.details | details}
+            self.tell(what.model_copy(update=found))
+
+    async def missing(
+        self, caller: Caller, table: Literal["conversations", "tasks"], row_id: str
+    ) -> None:
+        """Write down that `caller` asked for what is somebody else's, if it is. The answer is the
+        same whether it is or there is no such thing.
+        """
+        if await self.store.fetchval(f"SELECT TRUE FROM {table} WHERE id = $1", row_id):
+            self.tell(
+                event(
+                    "access",
+                    "read",
+                    f"{table}/{row_id}",
+                    caller=caller,
+                    outcome="denied",
+                    risk="medium",
+                    reason="it belongs to somebody else",
+                    status=404,
+                )
+            )
 
     async def ask(self, service: str, **payload: Any) -> dict[str, Any]:
         """The answer of a service. Raises NoAnswerError after 10 s, or the service's error."""

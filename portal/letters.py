@@ -9,6 +9,7 @@ from base.bus import DeadLetter
 from base.messages import Wire
 from portal.auth import Caller, admin_only
 from portal.desk import Desk
+from portal.trail import event
 
 
 class Dead(Wire):
@@ -38,7 +39,9 @@ async def replay(desk: Desk, caller: Caller, letter_id: str, *, key: str | None 
     admin_only(caller)
 
     async def do() -> dict[str, Any]:
-        return _dead(await desk.bus.replay(letter_id)).model_dump(mode="json")
+        what = event("action", "execute", f"dlq/{letter_id}/replay", caller=caller, risk="medium")
+        async with desk.written(what):
+            return _dead(await desk.bus.replay(letter_id)).model_dump(mode="json")
 
     return Dead.model_validate(await desk.once(caller, key, ["replay", letter_id], do))
 
@@ -46,7 +49,10 @@ async def replay(desk: Desk, caller: Caller, letter_id: str, *, key: str | None 
 async def purge(desk: Desk, caller: Caller, stream: str | None) -> int:
     """Delete the dead letters of one stream or all; how many went (admin)."""
     admin_only(caller)
-    return await desk.bus.purge(stream, older_than_days=0)
+    what = event("action", "delete", f"dlq/{stream or 'all'}", caller=caller, risk="medium")
+    async with desk.written(what) as found:
+        found["letters"] = await desk.bus.purge(stream, older_than_days=0)
+    return int(found["letters"])
 
 
 def _dead(letter: DeadLetter) -> Dead:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import time
-from collections import deque
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from base.errors import TooManyError
+from base.errors import BusError, TooManyError
+from base.limit import Limiter
 from portal.problems import problem
 
 BODY_MAX_BYTES = 1_000_000
+#: When somebody with too many connections may try again.
+SEAT_S = 5.0
 TOO_LARGE = f"The request body is larger than {BODY_MAX_BYTES:,} bytes."
 
 #: NiceGUI compiles Vue templates in the browser and writes inline scripts and styles into its
@@ -79,29 +83,32 @@ def _secure(headers: MutableHeaders, path: str) -> None:
         headers.setdefault("Cache-Control", "no-store")
 
 
-class Attempts:
-    """At most `count` attempts a key within `window_s`; in this process, at most 10,000 keys."""
+class Seats:
+    """How many sockets each user has open, in this process; `most` 0: any number."""
 
-    def __init__(self, count: int, window_s: float, *, keys: int = 10_000) -> None:
-        self._count = count
-        self._window_s = window_s
-        self._keys = keys
-        self._seen: dict[str, deque[float]] = {}
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken: Counter[str] = Counter()
 
-    def take(self, key: str) -> None:
-        """Count one attempt. Raises TooManyError when the window is full."""
-        now = time.monotonic()
-        seen = self._seen.pop(key, None) or deque()
-        self._seen[key] = seen
-        while seen and seen[0] <= now - self._window_s:
-            seen.popleft()
-        if len(seen) >= self._count:
-            left_s = seen[0] + self._window_s - now
-            raise TooManyError(f"too many attempts; try again in {left_s / 60:.0f} min", left_s)
-        seen.append(now)
-        while len(self._seen) > self._keys:
-            del self._seen[next(iter(self._seen))]
+    @contextmanager
+    def take(self, user_id: str) -> Iterator[None]:
+        """One seat while the block runs. Raises TooManyError when the user has `most`."""
+        if self._most and self._taken[user_id] >= self._most:
+            raise TooManyError(
+                f"you have {self._most} connections open, which is the limit; close one", SEAT_S
+            )
+        self._taken[user_id] += 1
+        try:
+            yield
+        finally:
+            self._taken[user_id] -= 1
+            if not self._taken[user_id]:
+                del self._taken[user_id]
 
-    def forget(self, key: str) -> None:
-        """The attempts of `key` succeeded: start afresh."""
-        self._seen.pop(key, None)
+
+async def within(limiter: Limiter, what: str, key: str, said: str) -> None:
+    """Raises TooManyError beyond the limit. When Redis cannot count, everything is allowed: the
+    work itself waits in PostgreSQL meanwhile, and the outage is logged once.
+    """
+    with suppress(BusError):
+        await limiter.take(what, key, said)

@@ -7,15 +7,17 @@ import base64
 import json
 import uuid
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-from base import log, roster
+from base import log, outbox, roster, streams
 from base.errors import BusError, InputError, NotFoundError
 from base.messages import Event, Kind, Wire, answer_id
 from base.outbox import Request
 from base.store import Row
+from portal import trail
 from portal.auth import Caller
 from portal.desk import Desk
+from portal.limits import within
 from portal.shapes import Send
 
 TITLE_CHARS = 60
@@ -125,6 +127,7 @@ async def conversation(desk: Desk, caller: Caller, conversation_id: str) -> Conv
         *(identity(conversation_id, "conversation"), caller.user_id),
     )
     if row is None:
+        await desk.missing(caller, "conversations", identity(conversation_id, "conversation"))
         raise NotFoundError(f"no conversation {conversation_id}")
     return Conversation(**row)
 
@@ -193,7 +196,7 @@ async def send(
         workspace=send.workspace,
         priority=send.priority,
     )
-    recorded = await desk.store.accept(request, key=key)
+    recorded = await _accept(desk, caller, request, key)
     accepted = Accepted(
         message_id=recorded.message_id,
         task_id=recorded.task_id,
@@ -203,6 +206,33 @@ async def send(
     if not recorded.repeated:
         await _tell(desk, caller, accepted, send.content)
     return accepted
+
+
+async def spoke(desk: Desk, caller: Caller) -> None:
+    """One message of the caller's over a socket: /ws or the chat page. Raises TooManyError."""
+    await within(desk.limiter, "websocket.messages", caller.user_id, "too many messages")
+
+
+async def _accept(desk: Desk, caller: Caller, request: Request, key: str | None) -> outbox.Accepted:
+    """`store.accept`, with what is written down of it in the same transaction."""
+    try:
+        async with desk.store.transaction() as tx:
+            made = await outbox.accept(tx, request, key)
+            if not made.repeated:
+                task = f"tasks/{made.task_id}"
+                details: dict[str, Any] = {
+                    "conversation_id": made.conversation_id,
+                    "effort": request.effort,
+                    "agent": request.agent,
+                    "workspace": request.workspace,
+                    "priority": request.priority,
+                }
+                created = trail.event("action", "write", task, caller=caller, **details)
+                await tx.publish(streams.AUDIT, trail.recorded(created))
+            return made
+    except NotFoundError:
+        await desk.missing(caller, "conversations", request.conversation_id)
+        raise
 
 
 async def _tell(desk: Desk, caller: Caller, accepted: Accepted, content: str) -> None:

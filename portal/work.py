@@ -11,6 +11,7 @@ from base.messages import Status, Wire
 from portal.auth import Caller
 from portal.desk import Desk
 from portal.talk import identity, pack, unpack
+from portal.trail import event
 
 LOGS_MAX = 1_000
 
@@ -105,6 +106,7 @@ async def task(desk: Desk, caller: Caller, task_id: str) -> Task:
         *(identity(task_id, "task"), caller.user_id),
     )
     if row is None:
+        await desk.missing(caller, "tasks", identity(task_id, "task"))
         raise NotFoundError(f"no task {task_id}")
     return Task(**row)
 
@@ -151,7 +153,9 @@ async def wholes(desk: Desk, caller: Caller, root_ids: list[str]) -> list[TaskWh
 async def cancel(desk: Desk, caller: Caller, task_id: str) -> dict[str, Any]:
     """Ask the supervisor to stop it; safe to repeat."""
     found = await task(desk, caller, task_id)
-    return await desk.ask(streams.SERVICE_SUPERVISOR, verb="cancel", task_id=found.id)
+    what = event("action", "execute", f"tasks/{found.id}/cancel", caller=caller)
+    async with desk.written(what):
+        return await desk.ask(streams.SERVICE_SUPERVISOR, verb="cancel", task_id=found.id)
 
 
 async def retry(
@@ -161,7 +165,9 @@ async def retry(
     found = await task(desk, caller, task_id)
 
     async def ask() -> dict[str, Any]:
-        return await desk.ask(streams.SERVICE_SUPERVISOR, verb="retry", task_id=found.id)
+        what = event("action", "execute", f"tasks/{found.id}/retry", caller=caller)
+        async with desk.written(what):
+            return await desk.ask(streams.SERVICE_SUPERVISOR, verb="retry", task_id=found.id)
 
     answer: dict[str, Any] = await desk.once(caller, key, ["retry", found.id], ask)
     return answer
@@ -174,7 +180,11 @@ async def steer(
     found = await task(desk, caller, task_id)
 
     async def ask() -> dict[str, Any]:
-        return await desk.ask(streams.SERVICE_SUPERVISOR, verb="steer", task_id=found.id, text=text)
+        what = event("action", "execute", f"tasks/{found.id}/steer", caller=caller)
+        async with desk.written(what):
+            return await desk.ask(
+                streams.SERVICE_SUPERVISOR, verb="steer", task_id=found.id, text=text
+            )
 
     answer: dict[str, Any] = await desk.once(caller, key, ["steer", found.id, text], ask)
     return answer

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -18,18 +19,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from base import log, program
-from base.errors import AIError, InputError, UnauthenticatedError
+from base.errors import AIError, InputError, TooManyError, UnauthenticatedError
 from base.messages import Event, Kind
 from portal import talk
 from portal.auth import Caller
 from portal.desk import Desk
-from portal.door import caller_of, desk_of
+from portal.door import caller_of, count, desk_of, refused
 from portal.feed import Item, Listener, place
-from portal.limits import Attempts
+from portal.peer import peer_of
 from portal.problems import code_of, status_of
 from portal.shapes import Send
 
 CLOSE_ENDED = 4401
+CLOSE_OFTEN = 4429
 CLOSE_SLOW = 1013
 CLOSE_RESTART = 1012
 CLOSE_BROKEN = 1011
@@ -108,10 +110,18 @@ class Socket:
         self._caller = caller
         self._turn = asyncio.Lock()
         self._subscriptions: dict[tuple[str, str | None], Subscription] = {}
-        self._sends = Attempts(30, 60.0)
 
     async def run(self) -> None:
         """Serve until either side closes. Never raises for what the client did."""
+        try:
+            with self._desk.seats.take(self._caller.user_id):
+                await self._serve()
+        except TooManyError as error:
+            with suppress(*GONE):
+                await self._error(code_of(status_of(error)), str(error), None, **_more(error))
+            await self._close(CLOSE_OFTEN, str(error))
+
+    async def _serve(self) -> None:
         with self._desk.feed.listen(self._caller.user_id) as listener:
             greeting = {"user_id": self._caller.user_id, "event_id": self._desk.feed.position}
             stop = asyncio.Event()
@@ -142,7 +152,7 @@ class Socket:
                 frame_id = frame.id
                 await self._answer(frame, listener)
             except AIError as error:
-                await self._error(code_of(status_of(error)), str(error), frame_id)
+                await self._error(code_of(status_of(error)), str(error), frame_id, **_more(error))
             except GONE:
                 raise
             except Exception:
@@ -175,8 +185,8 @@ class Socket:
             raise InputError("payload.conversation_id: which conversation to send to")
         if key is not None and not isinstance(key, str):
             raise InputError("payload.idempotency_key: has to be a string")
-        self._sends.take("")
         send = _parse(Send, payload)
+        await talk.spoke(self._desk, self._caller)
         accepted = await talk.send(self._desk, self._caller, conversation_id, send, key=key)
         await self._say("accepted", accepted.model_dump(mode="json"), frame.id)
 
@@ -260,21 +270,32 @@ async def serve(websocket: WebSocket) -> None:
         part.strip() for part in websocket.headers.get("sec-websocket-protocol", "").split(",")
     ]
     desk = desk_of(websocket)
+    peer = peer_of(websocket, desk.settings)
     try:
-        if len(offered) == 2 and offered[0] == "bearer":
-            caller = await desk.auth.by_token(offered[1])
-        elif token := websocket.query_params.get("token"):
-            caller = await desk.auth.by_token(token)
-        else:
-            caller = await caller_of(websocket)
+        try:
+            if len(offered) == 2 and offered[0] == "bearer":
+                caller = replace(await desk.auth.by_token(offered[1]), peer=peer)
+            elif token := websocket.query_params.get("token"):
+                caller = replace(await desk.auth.by_token(token), peer=peer)
+            else:
+                caller = await caller_of(websocket)
+        except UnauthenticatedError:
+            await count(desk, websocket, None)
+            refused(websocket, None, 401)
+            raise
     except AIError as error:
         # Accepted first: a browser shows no reason for a handshake that was refused.
         await websocket.accept()
-        code = CLOSE_ENDED if isinstance(error, UnauthenticatedError) else CLOSE_BROKEN
-        await websocket.close(code, str(error)[:120])
+        codes = {UnauthenticatedError: CLOSE_ENDED, TooManyError: CLOSE_OFTEN}
+        await websocket.close(codes.get(type(error), CLOSE_BROKEN), str(error)[:120])
         return
     await websocket.accept("bearer" if offered[0] == "bearer" else None)
     await Socket(desk, websocket, caller).run()
+
+
+def _more(error: AIError) -> dict[str, Any]:
+    """What a program wants to know of an error beyond its words."""
+    return {"retry_after_s": error.retry_after_s} if isinstance(error, TooManyError) else {}
 
 
 def _frame(text: str | None) -> Frame:

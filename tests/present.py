@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,29 @@ def need(tool: str) -> str:
             pytest.fail(message)
         pytest.skip(message)
     return path
+
+
+#: For homes of tests that are about something else: they ask more often than a person would.
+UNLIMITED = """[api]
+anonymous = "unlimited"
+authenticated = "unlimited"
+premium = "unlimited"
+[websocket]
+messages = "unlimited"
+connections = 0
+[agents]
+inter_agent_messages = "unlimited"
+tool_calls = "unlimited"
+escalations = "unlimited"
+[auth]
+login_attempts = "unlimited"
+"""
+
+
+def unlimited(home: Path) -> None:
+    """Take all rate limits off an installation that is not up yet."""
+    (home / "config").mkdir(mode=0o700, exist_ok=True)
+    (home / "config" / "limits.toml").write_text(UNLIMITED)
 
 
 def wait_for(what: str, true: object, seconds_s: float = 10.0) -> None:

@@ -11,6 +11,7 @@ from base.messages import Wire
 from portal import cookies
 from portal.auth import Grant
 from portal.door import Admin, Asking, At, Key
+from portal.peer import peer_of
 from portal.shapes import Login, Password, Refresh
 
 router = APIRouter(prefix="/auth", tags=["auth"])
@@ -45,7 +46,7 @@ async def login(desk: At, request: Request, body: Login) -> Tokens:
     grant = await desk.auth.log_in(
         body.email,
         body.password,
-        peer=request.client.host if request.client else "",
+        peer=peer_of(request, desk.settings),
         agent=request.headers.get("user-agent", ""),
         kind="refresh",
     )

@@ -113,6 +113,7 @@ class Chat:
         """True when the message is recorded; the text stays in the box otherwise."""
         try:
             send = Send.model_validate({"content": content, "effort": effort, "agent": agent})
+            await talk.spoke(self._desk, self._caller)
             if self._conversation_id is None:
                 made = await talk.create(self._desk, self._caller, None)
                 self._conversation_id = made.id

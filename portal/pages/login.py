@@ -11,8 +11,9 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from base.errors import AIError, UnauthenticatedError
 from portal import cookies
-from portal.door import At, caller_of
+from portal.door import At, caller_of, count
 from portal.limits import same_origin
+from portal.peer import peer_of
 from portal.problems import status_of
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
@@ -46,7 +47,11 @@ async def _show(request: Request, desk: At, token: str | None = None) -> Respons
     if token is None:
         return _page()
     try:
-        grant = await desk.auth.use_link(token, agent=request.headers.get("user-agent", ""))
+        grant = await desk.auth.use_link(
+            token,
+            agent=request.headers.get("user-agent", ""),
+            peer=peer_of(request, desk.settings),
+        )
     except UnauthenticatedError as error:
         return _page(f"{error}. Ask for a new one on the server: ai-infra login-link", status=401)
     response = RedirectResponse("/", 303)
@@ -63,10 +68,11 @@ async def _form(
     if not same_origin(request.headers):
         return _page("This form was sent by another site.", status=403)
     try:
+        await count(desk, request, None)
         grant = await desk.auth.log_in(
             email,
             password,
-            peer=request.client.host if request.client else "",
+            peer=peer_of(request, desk.settings),
             agent=request.headers.get("user-agent", ""),
             kind="cookie",
         )

@@ -19,16 +19,20 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from present import unlimited
 
 from base import streams
 from base.bus import Bus
 from base.errors import ConflictError
+from base.limit import Limiter, Rates
 from base.messages import Event, Kind, answer_id
 from base.settings import Settings
 from base.store import Store
 from portal import auth
+from portal.trail import Trail
 from tests.conftest import POSTGRES_BIN, wait_for
 
+FREE = {"login_attempts": "unlimited"}
 REPO = Path(__file__).resolve().parents[2]
 
 
@@ -71,13 +75,29 @@ def portal_dsn(postgres_server: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def portal(short_tmp: Path, redis_server: str, portal_dsn: str) -> Iterator[Portal]:
-    home, port = Path(tempfile.mkdtemp(dir=short_tmp)), free_port()
+    """One for all tests that are not about limits."""
+    with running(short_tmp, redis_server, portal_dsn, limited=False) as started:
+        yield started
+
+
+@contextlib.contextmanager
+def running(
+    folder: Path, redis: str, dsn: str, *, limited: bool, limits: str = "", **more: str
+) -> Iterator[Portal]:
+    """A portal process; `limited`: with the shipped limits and `limits` over them."""
+    home, port = Path(tempfile.mkdtemp(dir=folder)), free_port()
+    if not limited:
+        unlimited(home)
+    elif limits:
+        (home / "config").mkdir(mode=0o700)
+        (home / "config" / "limits.toml").write_text(limits)
     environment = {
         **os.environ,
         "AI_INFRA_HOME": str(home),
         "AI_INFRA_PORT": str(port),
-        "AI_INFRA_REDIS_URL": redis_server,
-        "AI_INFRA_POSTGRES_DSN": portal_dsn,
+        "AI_INFRA_REDIS_URL": redis,
+        "AI_INFRA_POSTGRES_DSN": dsn,
+        **more,
     }
     environment.pop("ANTHROPIC_API_KEY", None)
     process = subprocess.Popen([sys.executable, "-m", "portal"], cwd=REPO, env=environment)
@@ -89,7 +109,7 @@ def portal(short_tmp: Path, redis_server: str, portal_dsn: str) -> Iterator[Port
             return httpx.get(f"{url}/api/health/ready").status_code == 200
         return False
 
-    settings = Settings(home=home, port=port, redis_url=redis_server, postgres_dsn=portal_dsn)
+    settings = Settings(home=home, port=port, redis_url=redis, postgres_dsn=dsn)
     try:
         wait_for("the portal", answers, 90)
         yield Portal(url=url, settings=settings, log=home / "logs" / "portal.log", pid=process.pid)
@@ -205,9 +225,17 @@ class Person:
     token: str
 
 
+def door(portal: Portal, store: Store) -> auth.Auth:
+    """The portal's logins, in this process and without a limit."""
+    rates = Rates.load(portal.settings)
+    free = rates.model_copy(update={"auth": rates.auth.model_copy(update=FREE)})
+    limiter = Limiter(portal.settings.redis, free)
+    return auth.Auth(portal.settings, store, limiter, Trail(store, Bus("unix:///nowhere", "test")))
+
+
 async def person(portal: Portal, store: Store, role: str = "user") -> Person:
     email, password = f"{uuid.uuid4().hex[:8]}@test", uuid.uuid4().hex
-    hasher = auth.Auth(portal.settings, store)
+    hasher = door(portal, store)
     user_id = str(uuid.uuid4())
     await store.execute(
         "INSERT INTO users (id, email, password_hash, role) VALUES ($1, $2, $3, $4)",

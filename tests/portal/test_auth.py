@@ -11,13 +11,11 @@ from typing import Any
 
 import httpx
 import jwt
-import pytest
 
 from base.store import Store
 from portal import auth
 from portal.auth import ADMIN_ID
-from portal.limits import Attempts
-from tests.portal.conftest import Portal, asked, person
+from tests.portal.conftest import Portal, asked, door, person
 
 OPEN = {"/api/auth/login", "/api/auth/refresh", "/api/health/live", "/api/health/ready"}
 ADMIN_ONLY = {
@@ -156,34 +154,6 @@ async def test_a_new_password_ends_the_other_sessions(portal: Portal, store: Sto
         assert client.post("/api/auth/login", json=given).status_code == 401
 
 
-async def test_five_wrong_passwords_close_the_door(portal: Portal, store: Store) -> None:
-    somebody = await person(portal, store)
-    with portal.client() as client:
-        wrong = {"email": somebody.email, "password": "no"}
-        codes = [client.post("/api/auth/login", json=wrong).status_code for _ in range(6)]
-        assert codes == [401] * 5 + [429]
-        right = client.post(
-            "/api/auth/login", json={"email": somebody.email, "password": somebody.password}
-        )
-        assert right.status_code == 429
-        assert int(right.headers["Retry-After"]) > 600
-
-
-def test_attempts_open_again_and_keep_few_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 1000.0
-    monkeypatch.setattr("portal.limits.time.monotonic", lambda: now)
-    attempts = Attempts(2, 60.0, keys=3)
-    attempts.take("a")
-    attempts.take("a")
-    with pytest.raises(Exception, match="too many attempts"):
-        attempts.take("a")
-    now = 1061.0
-    attempts.take("a")
-    for key in "bcdefg":
-        attempts.take(key)
-    assert len(attempts._seen) == 3
-
-
 async def test_an_unknown_email_takes_as_long(portal: Portal, store: Store) -> None:
     somebody = await person(portal, store)
     with portal.client() as client:
@@ -271,10 +241,10 @@ def test_the_secret_is_private_and_made_once(portal: Portal) -> None:
 
 
 async def test_racers_use_one_link_once(portal: Portal, store: Store) -> None:
-    door = auth.Auth(portal.settings, store)
-    value, _ = await door.make_link(ADMIN_ID)
+    desk = door(portal, store)
+    value, _ = await desk.make_link(ADMIN_ID)
     tries = await asyncio.gather(
-        *(door.use_link(value, agent="") for _ in range(5)), return_exceptions=True
+        *(desk.use_link(value, agent="") for _ in range(5)), return_exceptions=True
     )
     assert sum(isinstance(one, auth.Grant) for one in tries) == 1
 
