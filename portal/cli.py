@@ -84,9 +84,9 @@ def doctor(as_json: AsJson = False) -> None:
     else:
         for check in found:
             mark = typer.style("ok  ", fg="green") if check["ok"] else typer.style("FAIL", fg="red")
-            typer.echo(f"{mark} {check['name']:<18} {check['detail']}")
+            typer.echo(f"{mark} {check['name']:<18} {neutral(check['detail'])}")
             if not check["ok"]:
-                typer.echo(f"     mend: {check['mend']}")
+                typer.echo(f"     mend: {neutral(check['mend'])}")
     if not all(check["ok"] for check in found):
         raise typer.Exit(1)
 
@@ -111,10 +111,10 @@ def ask(
     as_json: AsJson = False,
 ) -> None:
     """Send a task and stream its plan, progress and answer."""
-    from portal.cli_ask import follow, prepare, send
+    from portal.cli_ask import follow, piped, prepare, send
 
     if text == "-":
-        text = sys.stdin.read()
+        text = piped()
     request = prepare(
         text,
         agent=agent,
@@ -206,7 +206,7 @@ def tasks_show(task_id: str, as_json: AsJson = False) -> None:
 def tasks_cancel(task_id: str, as_json: AsJson = False) -> None:
     """Stop a task and all its parts."""
     answer = call("POST", f"/api/tasks/{task_id}/cancel")
-    show(answer, True) if as_json else typer.echo(f"{task_id} {answer['status']}")
+    show(answer, True) if as_json else typer.echo(neutral(f"{task_id} {answer['status']}"))
 
 
 @tasks.command("retry")
@@ -263,10 +263,11 @@ def agents_logs(
     if not path.is_file():
         known = sorted(log.stem for log in settings().logs.glob("*.log"))
         stop(f"no log of {name!r}; there are: {', '.join(known) or 'none'}", 2)
-    code = subprocess.run(
-        ["tail", "-n", str(lines), *(["-F"] if follow else []), str(path)], check=False
-    ).returncode
-    raise typer.Exit(code)
+    line = ["tail", "-n", str(lines), *(["-F"] if follow else []), str(path)]
+    with subprocess.Popen(line, stdout=subprocess.PIPE) as tail:
+        for raw in tail.stdout or ():
+            typer.echo(neutral(raw.decode(errors="backslashreplace")), nl=False)
+    raise typer.Exit(tail.returncode)
 
 
 @dlq.command("list")

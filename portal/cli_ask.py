@@ -26,10 +26,22 @@ ENDED = {status.value for status in Status if status.ended}
 MARKS = {"passed": "✓", "failed": "✗", "unmeasured": "?"}
 
 
+def piped() -> str:
+    """Standard input as it came: no line ending is changed. Exits 2 for what is no UTF-8."""
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        stop(f"standard input is no UTF-8 text: {error}", 2)
+
+
 def prepare(text: str, *, conversation: str | None, **fields: Any) -> dict[str, Any]:
     """The request to post: `conversation` (a new one if None) and `body`."""
     if not text.strip():
         stop("there is nothing to ask: the text is empty", 2)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # bytes of the command line that were no UTF-8
+        stop(f"the text is no UTF-8: the byte at position {error.start}", 2)
     body = {"content": text, **{key: value for key, value in fields.items() if value is not None}}
     if conversation is None:
         title = " ".join(text.split())[:60]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -12,7 +13,7 @@ import typer
 
 from base.errors import AIError, SettingsError
 from base.settings import Settings, load
-from base.terminal import short
+from base.terminal import UNSAFE, neutral, short
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -30,7 +31,7 @@ def settings() -> Settings:
 
 def stop(message: str, code: int = EXIT_FAILED) -> NoReturn:
     """One line on stderr, then exit."""
-    typer.echo(f"ai-infra: {message}", err=True)
+    typer.echo(f"ai-infra: {neutral(message)}", err=True)
     raise typer.Exit(code)
 
 
@@ -91,8 +92,9 @@ def unwrap(answer: httpx.Response) -> Any:
 def show(value: Any, as_json: bool, columns: Sequence[tuple[str, str]] = ()) -> None:
     """Print `value` as JSON, or a list of objects as a table of (key, heading) columns."""
     if as_json:
-        json.dump(value, sys.stdout, ensure_ascii=False, indent=2, default=str)
-        sys.stdout.write("\n")
+        text = json.dumps(value, ensure_ascii=False, indent=2, default=str)
+        # The same JSON to a program, and harmless to a terminal.
+        sys.stdout.write(UNSAFE.sub(_escaped, text) + "\n")
         return
     rows = [[_cell(row.get(key)) for key, _ in columns] for row in value]
     if not rows:
@@ -103,6 +105,11 @@ def show(value: Any, as_json: bool, columns: Sequence[tuple[str, str]] = ()) -> 
     for index, row in enumerate([heads, *rows]):
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         typer.secho(line.rstrip(), bold=index == 0)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    """A character as JSON spells it in ASCII, beyond U+FFFF as two halves."""
+    return json.dumps(match[0])[1:-1]
 
 
 def _cell(value: Any) -> str:

@@ -17,6 +17,8 @@ import tty
 from pathlib import Path
 from typing import Any
 
+from base.terminal import neutral
+
 LOOK_S = 2.0
 OLD_S = 30.0
 GREEN, YELLOW, RED, DIM, BOLD, PLAIN = (f"\x1b[{code}m" for code in (32, 33, 31, 2, 1, 0))
@@ -78,7 +80,7 @@ def render(picture: dict[str, Any], age_s: float | None, columns: int) -> str:
     waiting = {name: size for name, size in picture.get("queues", {}).items() if size}
     text = "   ".join(f"{name} {size}" for name, size in waiting.items()) or "empty"
     lines += [("", ""), ("", f"queues: {text}")]
-    return "\n".join(f"{colour}{line[:columns]}{PLAIN}" for colour, line in lines)
+    return "\n".join(f"{colour}{neutral(line)[:columns]}{PLAIN}" for colour, line in lines)
 
 
 class _Keys:
