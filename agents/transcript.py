@@ -1,7 +1,8 @@
 """What the agent's window shows: a readable transcript in plain ANSI for 80 columns.
 
-Everything that came from a model, a tool or a person passes `neutral` first, so that nothing in
-it can move the cursor, colour the screen or hide text.
+Everything that came from a model, a tool or a person passes `redact`, so that no secret stays in
+the scrollback, and `neutral`, so that nothing in it can move the cursor, colour the screen or hide
+text.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from typing import TextIO
 
 from base.messages import Checked, Usage, Verdict, WorkOrder
+from base.redact import Flow, redact
 from base.terminal import neutral, short
 
 WIDTH = 80
@@ -25,6 +27,7 @@ class Transcript:
         self._plain = plain
         self._column = 0
         self._word = ""
+        self._flow = Flow()
 
     def banner(self, agent: str, title: str, model: str, *, rehearsal: bool) -> None:
         self._rule(f"{agent} · {title}")
@@ -35,7 +38,7 @@ class Transcript:
 
     def task(self, order: WorkOrder, *, resumed: bool) -> None:
         self._rule(f"task {order.task_id[:8]}" + (" (resumed)" if resumed else ""))
-        self.line(short(order.instruction, 2 * WIDTH))
+        self.line(short(redact(order.instruction), 2 * WIDTH))
         budget = f"{order.budget.tokens:,} tokens, ${order.budget.usd:.2f}"
         self.line(f"for {short(order.user_id, 24)} · effort {order.effort} · budget {budget}", "2")
 
@@ -45,7 +48,10 @@ class Transcript:
 
     def text(self, piece: str) -> None:
         """A piece of streamed text, wrapped at words."""
-        for part in re.split(r"(\s)", neutral(piece)):
+        self._wrap(self._flow.feed(piece))
+
+    def _wrap(self, text: str) -> None:
+        for part in re.split(r"(\s)", neutral(text)):
             if part and not part.isspace():
                 self._word += part
             elif part:
@@ -57,10 +63,10 @@ class Transcript:
         self._out.flush()
 
     def tool(self, name: str, summary: str) -> None:
-        self.line(short(f"→ {name} {summary}", WIDTH - 1), "35")
+        self.line(short(redact(f"→ {name} {summary}"), WIDTH - 1), "35")
 
     def result(self, text: str, *, ok: bool) -> None:
-        lines = [line for line in neutral(text).splitlines() if line.strip()]
+        lines = [line for line in neutral(redact(text)).splitlines() if line.strip()]
         for line in lines[:RESULT_LINES]:
             self.line("  " + short(line, WIDTH - 4), "2" if ok else "31")
         if len(lines) > RESULT_LINES:
@@ -68,9 +74,9 @@ class Transcript:
 
     def criterion(self, checked: Checked) -> None:
         mark, colour = MARKS[checked.verdict]
-        self.line(short(f"{mark} {checked.id} {checked.text}", WIDTH - 1), colour)
+        self.line(short(redact(f"{mark} {checked.id} {checked.text}"), WIDTH - 1), colour)
         if checked.evidence:
-            self.line("    " + short(checked.evidence, WIDTH - 6), "2")
+            self.line("    " + short(redact(checked.evidence), WIDTH - 6), "2")
 
     def cost(self, usage: Usage) -> None:
         cached = f", {usage.cache_read_tokens:,} of them cached" if usage.cache_read_tokens else ""
@@ -82,17 +88,18 @@ class Transcript:
 
     def line(self, text: str, colour: str = "") -> None:
         """One line of its own, not wrapped."""
+        self._wrap(self._flow.end())
         self._flush_word()
         if self._column:
             self._newline()
-        safe = neutral(text).replace("\n", " ")
+        safe = neutral(redact(text)).replace("\n", " ")
         self._out.write(
             f"\x1b[{colour}m{safe}\x1b[0m\n" if colour and not self._plain else f"{safe}\n"
         )
         self._out.flush()
 
     def _rule(self, title: str) -> None:
-        self.line(f"══ {short(title, WIDTH - 8)} ".ljust(WIDTH - 1, "═"), "1")
+        self.line(f"══ {short(redact(title), WIDTH - 8)} ".ljust(WIDTH - 1, "═"), "1")
 
     def _flush_word(self) -> None:
         if self._word:

@@ -17,12 +17,13 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from base import lean, log, metrics
+from base import lean, log, metrics, secrets
 from base.attempt import AttemptError, asked_wait_s, judge, pause_s
 from base.deadline import Deadline
-from base.errors import ModelError
+from base.errors import ModelError, SettingsError
 from base.messages import UNPAID_PROVIDER, ModelCall, Usage
 from base.prices import Models
+from base.redact import redact
 from base.reply import (
     CHARS_PER_TOKEN,
     LIMIT_REASONS,
@@ -46,6 +47,8 @@ OnCall = Callable[[ModelCall], Awaitable[None]]
 ATTEMPTS = 5
 BACKOFF_S = 2.0
 CONNECT_S = 10.0
+UNAUTHENTICATED = 401
+NO_KEY = "no-key"
 EPHEMERAL = {"type": "ephemeral"}
 
 logger = log.get("llm")
@@ -78,6 +81,7 @@ class LLM:
     async def warm(self) -> None:
         """Import the SDK in a thread, so that the first call does not wait. Twice is safe."""
         await asyncio.to_thread(_sdk)
+        await self._key()
         self._open()
 
     async def close(self) -> None:
@@ -154,9 +158,11 @@ class LLM:
         except CutError as error:
             raise AttemptError(str(error)) from error
         except StreamError as error:
-            raise judge(None, error.kind, error.code, str(error), None) from error
+            raise judge(None, error.kind, error.code, redact(str(error)), None) from error
         except sdk.APIStatusError as error:
-            told = error.api_message or f"HTTP status {error.status_code}"
+            told = redact(error.api_message or f"HTTP status {error.status_code}")
+            if error.status_code == UNAUTHENTICATED and await self._rotated():
+                raise AttemptError(f"{told}; the key was changed", wait_s=0.0) from error
             wait_s = asked_wait_s(error.response.headers)
             raise judge(error.status_code, error.type, error.error_code, told, wait_s) from error
         except sdk.APITimeoutError as error:
@@ -188,6 +194,7 @@ class LLM:
 
     async def _stream(self, ask: Ask, draft: Draft, attempt: int, on_text: OnText | None) -> None:
         sdk, client = _sdk(), self._open()
+        client.api_key = await self._key()
         known = self._models.find(ask.model)
         max_tokens = min(ask.max_tokens, known.output_max_tokens) if known else ask.max_tokens
         async with client.messages.with_streaming_response.create(
@@ -234,12 +241,30 @@ class LLM:
             latency_ms=latency_ms,
         )
 
+    async def _key(self) -> str:
+        """The key as it is now: one that was rotated counts from the next attempt on.
+
+        Raises ModelError when the key that there was is gone or cannot be had.
+        """
+        try:
+            key = await asyncio.to_thread(getattr, self._settings, "api_key")
+        except SettingsError as error:
+            raise ModelError(f"no API key: {error}") from error
+        if key is None and self._settings.model_url is None:
+            raise ModelError("the API key is gone; run: ai-infra secrets set anthropic-api-key")
+        return str(key.get_secret_value()) if key else NO_KEY
+
+    async def _rotated(self) -> bool:
+        """After the provider refused the key: whether there is another by now."""
+        used = self._open().api_key
+        await asyncio.to_thread(secrets.of(self._settings).refresh, secrets.ANTHROPIC_API_KEY)
+        return await self._key() not in {used, NO_KEY}
+
     def _open(self) -> anthropic.AsyncAnthropic:
         if self._client is None:
-            key = self._settings.api_key
             silence_s = self._settings.model_silence_s
             self._client = _sdk().AsyncAnthropic(
-                api_key=key.get_secret_value() if key else "no-key",
+                api_key=NO_KEY,
                 base_url=self._settings.model_url,
                 max_retries=0,
                 timeout=_sdk().Timeout(silence_s, connect=min(CONNECT_S, silence_s)),

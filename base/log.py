@@ -1,7 +1,7 @@
 """Logs: one logfmt line an event, lower-case past tense, to the process's own file.
 
 Keys in use: task_id agent phase stream duration_ms tokens cost_usd. Never prompt text above
-debug, never secrets.
+debug, never secrets: each value and the finished line pass `redact`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,15 @@ from pathlib import Path
 from typing import cast
 
 import structlog
+
+from base.redact import redact
+from base.terminal import neutral
+
+#: Their info lines say nothing to us; botocore's debug lines hold whole secrets.
+NOISY = (
+    "httpx", "httpx2", "httpcore", "httpcore2", "anthropic", "asyncio", "boto3", "botocore",
+    "urllib3",
+)  # fmt: skip
 
 
 def start(process: str, folder: Path | None, level: str = "info") -> None:
@@ -33,18 +42,23 @@ def start(process: str, folder: Path | None, level: str = "info") -> None:
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
+        _redacted,
     ]
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                render,
+                lambda _logger, _method, line: neutral(redact(str(line))),
+            ],
             foreign_pre_chain=shared,
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for noisy in ("httpx", "httpx2", "httpcore", "httpcore2", "anthropic", "asyncio"):
+    for noisy in NOISY:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
     structlog.configure(
         processors=[
@@ -56,6 +70,13 @@ def start(process: str, folder: Path | None, level: str = "info") -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+
+
+def _redacted(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Before rendering, which would escape what is in a value."""
+    return {key: redact(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:

@@ -8,12 +8,15 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import traceback
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NoReturn
 
-from base import log
+from base import log, secrets
 from base.errors import AIError, SettingsError
+from base.redact import redact
 from base.settings import Settings, load
+from base.terminal import neutral
 
 EXIT_DIED = 1
 EXIT_SETTINGS = 2
@@ -31,6 +34,7 @@ def run(process: str, main: Main) -> NoReturn:
     try:
         settings = load()
         settings.prepare()
+        secrets.prime(settings)
     except SettingsError as error:
         sys.exit(_complain(process, error, EXIT_SETTINGS))
     log.start(process, settings.logs, settings.log_level)
@@ -50,7 +54,8 @@ def run(process: str, main: Main) -> NoReturn:
         code = _complain(process, error, EXIT_DIED)
     except Exception:
         logger.exception("died")
-        raise
+        print(neutral(redact(traceback.format_exc())), file=sys.stderr, end="")
+        code = EXIT_DIED
     sys.exit(code)
 
 
@@ -81,5 +86,5 @@ def _stop_once(loop: asyncio.AbstractEventLoop, number: int, stop: asyncio.Event
 
 
 def _complain(process: str, error: Exception, code: int) -> int:
-    print(f"{process}: {error}", file=sys.stderr)
+    print(f"{process}: {neutral(redact(str(error)))}", file=sys.stderr)
     return code

@@ -67,6 +67,11 @@ ASSIGNED = re.compile(
 FLAG = re.compile(rf"(?i)(?<=-){NAMED}([ \t]{{1,4}}){VALUE}")
 FLAG_START = re.compile(r"(?:^|[\s\"'=])--?[A-Za-z0-9-]{0,24}$")
 
+#: From such a word on, a line is held until it ends.
+SUSPECT = re.compile(rf"(?i){NAMED}|bearer|-----BEGIN")
+KEY_BLOCK, KEY_BLOCK_END = "-----BEGIN", "-----END"
+HELD_MAX_CHARS = 16_384
+
 #: What a value of code looks like: an expression, a template, a path, an address, a word.
 EXPRESSION = re.compile(r"[$<{%*@(\[/.~\\]|[A-Za-z][A-Za-z0-9+.-]*://|[^({\[]*[({\[]")
 WORDS = re.compile(r"[A-Za-z_./:|\\ -]+")
@@ -92,12 +97,62 @@ def redact(text: str) -> str:
     for value in sorted(_known, key=len, reverse=True):
         if value in text:
             text = text.replace(value, MARK)
+        elif text.endswith("…"):
+            text = _uncut(text, value)
     text = SHAPED.sub(MARK, text)
     if "://" in text:
         text = IN_URL.sub(rf"\1{MARK}", text)
     text = BEARER.sub(rf"\1{MARK}", text)
     text = ASSIGNED.sub(_assigned, text)
     return FLAG.sub(_flag, text) if "--" in text else text
+
+
+class Flow:
+    """`redact` for text that comes in pieces: what could be the start of a secret is held back."""
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def feed(self, piece: str) -> str:
+        """What may be shown by now."""
+        text = self._held + piece
+        cut = len(text)
+        if (begun := text.rfind(KEY_BLOCK)) >= 0 and KEY_BLOCK_END not in text[begun:]:
+            cut = begun
+        line = text.rfind("\n") + 1
+        if found := SUSPECT.search(text, line):
+            cut = min(cut, found.start())
+        while cut > 0 and not text[cut - 1].isspace():
+            cut -= 1
+        for value in _known:
+            cut = min(cut, _begun(text, value))
+        if len(text) - cut > HELD_MAX_CHARS:
+            cut = len(text)
+        self._held = text[cut:]
+        return redact(text[:cut])
+
+    def end(self) -> str:
+        """All that was held back."""
+        held, self._held = self._held, ""
+        return redact(held)
+
+
+def _uncut(text: str, value: str) -> str:
+    """`text` that was cut short in the middle of `value`, without the piece of it."""
+    body = text[:-1]
+    for size in range(min(len(value) - 1, len(body)), KNOWN_MIN_CHARS - 1, -1):
+        if body.endswith(value[:size]):
+            return body[:-size] + MARK + "…"
+    return text
+
+
+def _begun(text: str, value: str) -> int:
+    """Where `text` ends with a beginning of `value` that has white space; its length: nowhere."""
+    if any(char.isspace() for char in value):
+        for size in range(min(len(value) - 1, len(text)), 0, -1):
+            if text.endswith(value[:size]):
+                return len(text) - size
+    return len(text)
 
 
 def _assigned(match: re.Match[str]) -> str:

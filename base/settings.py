@@ -2,7 +2,7 @@
 
 Sources, first wins: environment `AI_INFRA_*`, `$AI_INFRA_HOME/config/settings.toml`, defaults.
 `ANTHROPIC_BASE_URL` counts as `AI_INFRA_ANTHROPIC_BASE_URL` unless that is set too.
-The API key comes from `ANTHROPIC_API_KEY` or `$AI_INFRA_HOME/secrets/anthropic-api-key`.
+The API key comes from `ANTHROPIC_API_KEY`, else from `base/secrets.py`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import os
 import pwd
+import re
 import stat
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
@@ -30,6 +31,8 @@ from base.errors import SettingsError
 #: sun_path of a Unix socket is 108 bytes on Linux; tmux and PostgreSQL add to the folder.
 SOCKET_PATH_MAX_BYTES = 100
 HANDS_USER = "ai-hands"
+#: What may stand in a header: else the transport's error would quote the key.
+PLAIN_KEY = re.compile(r"[!-~]+")
 
 
 class Settings(BaseSettings):
@@ -51,6 +54,9 @@ class Settings(BaseSettings):
         None,
         validation_alias=AliasChoices("AI_INFRA_ANTHROPIC_BASE_URL", "anthropic_base_url"),
     )
+    aws_region: str | None = Field(None, pattern=r"^[a-z]{2}(-[a-z]{1,12}){1,3}-\d{1,2}$")
+    aws_secrets_prefix: str = Field("ai-infrastructure/", pattern=r"^[A-Za-z0-9/_+=.@-]{0,256}$")
+    aws_endpoint_url: str | None = Field(None, pattern=r"^https?://[^\s@]+$")
     model_timeout_s: float = Field(600.0, gt=0)
     model_silence_s: float = Field(90.0, gt=0)
 
@@ -146,16 +152,32 @@ class Settings(BaseSettings):
 
     @property
     def redis(self) -> str:
+        """The URL; the password is `redis-password` when the address has none."""
         if self.redis_url is not None:
-            return self.redis_url.get_secret_value()
+            return self._with_password(self.redis_url.get_secret_value(), "redis-password")
         return f"unix://{self.redis_socket}"
 
     @property
     def postgres(self) -> str:
-        """A DSN that asyncpg takes; the default is the private socket in `run`."""
+        """A DSN that asyncpg takes; the default is the private socket in `run`.
+
+        The password is that of the secret `postgres` when an address of a host has none.
+        """
         if self.postgres_dsn is not None:
-            return self.postgres_dsn.get_secret_value()
+            return self._with_password(self.postgres_dsn.get_secret_value(), "postgres")
         return f"postgresql://ai_infra@/ai_infra?host={quote(str(self.run))}"
+
+    def _with_password(self, url: str, name: str) -> str:
+        from base import secrets
+
+        parts = urlsplit(url)
+        if not parts.hostname or parts.password or "password=" in parts.query:
+            return url
+        if not (password := secrets.of(self).password(name)):
+            return url
+        user, _, host = parts.netloc.rpartition("@")
+        user = f"{user.removesuffix(':')}:{quote(password, safe='')}"
+        return urlunsplit(parts._replace(netloc=f"{user}@{host}"))
 
     @property
     def tmux_socket(self) -> Path:
@@ -169,18 +191,27 @@ class Settings(BaseSettings):
 
     # Model ---------------------------------------------------------------------------------
 
-    @cached_property
-    def api_key(self) -> SecretStr | None:
-        """The provider's key, or None: then the rehearsal model answers."""
-        key = os.environ.get("ANTHROPIC_API_KEY", "").strip()
-        path = self.secrets / "anthropic-api-key"
-        if not key and path.is_file():
-            key = path.read_text(encoding="utf-8").strip()
-        return SecretStr(key) if key else None
-
     @property
+    def api_key(self) -> SecretStr | None:
+        """The provider's key as it is now, or None. Raises SettingsError when it cannot be had."""
+        from base import secrets
+        from base.redact import remember
+
+        key = os.environ.get("ANTHROPIC_API_KEY", "").strip()
+        remember(key)
+        found = SecretStr(key) if key else secrets.of(self).get(secrets.ANTHROPIC_API_KEY)
+        if found and not PLAIN_KEY.fullmatch(found.get_secret_value()):
+            raise SettingsError(
+                [
+                    "the API key is not one line of plain characters; set it again: "
+                    "ai-infra secrets set anthropic-api-key"
+                ]
+            )
+        return found
+
+    @cached_property
     def rehearsal(self) -> bool:
-        """True when no provider is configured; every surface says so."""
+        """True when no provider was configured at the start; every surface says so."""
         return self.api_key is None and self.anthropic_base_url is None
 
     @property

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import json
+import re
 from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
 
-from base.errors import SettingsError
+from base import secrets_files
+from base.secrets import ANTHROPIC_API_KEY, AWS_CREDENTIALS, POSTGRES, REDIS_PASSWORD
 from base.settings import Settings
 
 NAMES = {
@@ -13,39 +17,66 @@ NAMES = {
     "VIRTUAL_ENV", "CI", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy",
     "https_proxy", "no_proxy", "all_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR",
     "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS",
-    "ANTHROPIC_BASE_URL",
+    "ANTHROPIC_BASE_URL", "CREDENTIALS_DIRECTORY",
+}  # fmt: skip
+#: Where boto3 finds the machine's identity, when AWS is configured; none of it is a secret.
+AWS_NAMES = {
+    "AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CA_BUNDLE",
+    "AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME", "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "AWS_EC2_METADATA_DISABLED",
 }  # fmt: skip
 PREFIXES = ("AI_INFRA_", "LC_", "PYTHON", "PIP_", "NPM_CONFIG_", "npm_config_", "UV_", "XDG_")
+PRIVATE = re.compile(r"(?i)(token|passw(or)?d|secret|_auth|api_?key)$")
+#: Addresses that may hold a password, and the secret that it becomes.
+ADDRESSES = {"AI_INFRA_REDIS_URL": REDIS_PASSWORD, "AI_INFRA_POSTGRES_DSN": POSTGRES}
 KEY = "ANTHROPIC_API_KEY"
+AWS_ID, AWS_SECRET, AWS_TOKEN = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"
 
 
 def clean(environment: Mapping[str, str], settings: Settings) -> dict[str, str]:
     """The part of `environment` that is passed on; the home is always named in it."""
+    names = NAMES | AWS_NAMES if settings.aws_region else NAMES
     kept = {
         name: value
         for name, value in environment.items()
-        if name in NAMES or name.startswith(PREFIXES)
+        if name in names or (name.startswith(PREFIXES) and not PRIVATE.search(name))
     }
+    kept |= {name: _parted(kept[name])[0] for name in ADDRESSES if name in kept}
     kept.setdefault("LANG", "C.UTF-8")
     kept["AI_INFRA_HOME"] = str(settings.home)
     return kept
 
 
-def keep_key(environment: Mapping[str, str], settings: Settings) -> bool:
-    """Write a key that is only in the environment to the secrets folder, mode 0600.
+def keep_keys(environment: Mapping[str, str], settings: Settings) -> list[Path]:
+    """Write keys that are only in the environment to the secrets folder, mode 0600.
 
-    True when it was written. Raises SettingsError when it cannot be.
+    The files that were written. Raises SettingsError when one cannot be, or is open to others.
     """
-    key = environment.get(KEY, "").strip()
-    path = settings.secrets / "anthropic-api-key"
-    try:
-        if not key or (path.is_file() and path.read_text(encoding="utf-8").strip() == key):
-            return False
-        beside = path.with_suffix(".new")
-        number = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(number, "w", encoding="utf-8") as out:
-            out.write(key + "\n")
-        beside.replace(path)
-    except OSError as error:
-        raise SettingsError([f"cannot write {path}: {error.strerror}"]) from error
-    return True
+    given = {ANTHROPIC_API_KEY: environment.get(KEY, "").strip()}
+    if settings.aws_region and environment.get(AWS_ID) and environment.get(AWS_SECRET):
+        kept = {
+            "aws_access_key_id": environment[AWS_ID],
+            "aws_secret_access_key": environment[AWS_SECRET],
+            "aws_session_token": environment.get(AWS_TOKEN, ""),
+        }
+        given[AWS_CREDENTIALS] = json.dumps({name: value for name, value in kept.items() if value})
+    for name, secret in ADDRESSES.items():
+        given[secret] = _parted(environment.get(name, ""))[1]
+    written = []
+    for name, value in given.items():
+        found = secrets_files.from_file(settings.secrets, name) if value else None
+        if value and (found is None or found.value.get_secret_value() != value):
+            written.append(secrets_files.put(settings.secrets, name, value))
+    return written
+
+
+def _parted(address: str) -> tuple[str, str]:
+    """The address without its password, and the password."""
+    parts = urlsplit(address)
+    if not parts.password:
+        return address, ""
+    user, _, host = parts.netloc.rpartition("@")
+    user = user.partition(":")[0]
+    bare = parts._replace(netloc=f"{user}@{host}" if user else host)
+    return urlunsplit(bare), unquote(parts.password)

@@ -23,7 +23,7 @@ from typing import Any
 
 import psutil
 
-from base import log
+from base import log, secrets
 from base.deadline import Deadline
 from base.errors import ConflictError, NotRunningError, SettingsError, WindowsError
 from base.settings import Settings
@@ -45,11 +45,12 @@ def up(settings: Settings, *, as_json: bool) -> int:
     if shutil.which("tmux") is None:
         raise WindowsError(NO_TMUX)
     with _alone(settings):
-        if environment.keep_key(os.environ, settings):
-            say(f"key       kept in {settings.secrets / 'anthropic-api-key'}")
+        for path in environment.keep_keys(os.environ, settings):
+            say(f"key       kept in {path}")
         passed_on = environment.clean(os.environ, settings)
         os.environ.clear()
         os.environ.update(passed_on)
+        secrets.prime(settings)
         report = asyncio.run(_up(settings, say))
     print(json.dumps(report, indent=2) if as_json else f"ready     {report['portal']}")
     return 0

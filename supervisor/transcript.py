@@ -1,6 +1,7 @@
 """Window 0: what the supervisor does, for people to read. Plain ANSI, 80 columns.
 
-Everything shown may hold text from models, agents or users: control characters never pass.
+Everything shown may hold text from models, agents or users: control characters never pass, and
+secrets never stay in the scrollback.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import textwrap
 from datetime import datetime
 from typing import TextIO
 
+from base.redact import redact
 from base.terminal import neutral
 
 WIDTH = 80
@@ -31,7 +33,7 @@ class Transcript:
         indent = INDENT + ("    " if text.startswith("  ") else "  ")
         stamp = datetime.now().strftime(STAMP)
         lines = textwrap.wrap(
-            neutral(text).strip(),
+            neutral(redact(text)).strip(),
             WIDTH,
             initial_indent=INDENT + (INDENT[:2] if text.startswith("  ") else ""),
             subsequent_indent=indent,

@@ -276,7 +276,9 @@ async def test_the_key_comes_from_our_settings_alone(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "somebody else's")
     (tmp_path / "secrets").mkdir()
-    (tmp_path / "secrets" / "anthropic-api-key").write_text("ours\n")
+    kept = tmp_path / "secrets" / "anthropic-api-key"
+    kept.write_text("ours\n")
+    kept.chmod(0o600)
 
     async def on_call(call: ModelCall) -> None:
         return
@@ -284,6 +286,7 @@ async def test_the_key_comes_from_our_settings_alone(
     llm = LLM(settings(rehearsal_url, tmp_path), Models.load(), on_call=on_call)
     await llm.warm()
     await llm.warm()
+    await llm.reply(Rig(llm).ask({"say": "x"}), deadline=Deadline.after(10))
     client: Any = llm._client
     assert (client.api_key, client.auth_token, client.max_retries) == ("ours", None, 0)
     await llm.close()

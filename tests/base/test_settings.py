@@ -133,6 +133,7 @@ def test_the_key_comes_from_the_environment_or_its_file(
     settings = load()
     settings.prepare()
     (settings.secrets / "anthropic-api-key").write_text("from-file\n")
+    (settings.secrets / "anthropic-api-key").chmod(0o600)
     key = load().api_key
     assert key is not None
     assert key.get_secret_value() == "from-file"
