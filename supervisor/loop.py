@@ -15,6 +15,7 @@ import psutil
 from pydantic import ValidationError
 
 from base import log, program, roster, streams
+from base.audit_writer import Writer
 from base.bus import Bus, Delivery
 from base.errors import AIError, BusError, ConflictError, InputError, NotFoundError, StoreError
 from base.llm import LLM
@@ -78,6 +79,7 @@ async def run(parts: Parts, post: HeldLock, stop: asyncio.Event) -> None:
         tasks_new=_read_new(parts),
         results=_read_results(parts),
         usage=_read_usage(parts),
+        audit=Writer(parts.settings, parts.store, parts.bus).run(),
         heartbeats=Heartbeats(parts).run(),
         asks=parts.bus.serve(
             streams.SERVICE_SUPERVISOR, asks.Asks(parts).answer, concurrency=asks.CONCURRENCY
