@@ -14,8 +14,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from base.errors import SettingsError
 from base.terminal import neutral
-from portal.cli_client import EXIT_NOT_RUNNING, call, settings, show, stop
+from portal import cli_secrets
+from portal.cli_client import EXIT_NOT_RUNNING, EXIT_USAGE, call, settings, show, stop
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +31,7 @@ dlq = typer.Typer(no_args_is_help=True, help="Dead letters: list, replay, purge.
 app.add_typer(tasks, name="tasks")
 app.add_typer(agents, name="agents")
 app.add_typer(dlq, name="dlq")
+app.add_typer(cli_secrets.app, name="secrets")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
@@ -307,6 +310,9 @@ def main() -> None:
         app()
     except BrokenPipeError:
         sys.stderr.close()
+    except SettingsError as error:  # such as a key that is open to others
+        typer.echo(f"ai-infra: {error}", err=True)
+        sys.exit(EXIT_USAGE)
 
 
 if __name__ == "__main__":

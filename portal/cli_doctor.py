@@ -18,6 +18,7 @@ from base.errors import AIError
 from base.prices import Models
 from base.settings import HANDS_USER, Settings, hands_account
 from base.store import Store
+from portal import cli_secrets
 
 DISK_FREE_BYTES = 2 * 2**30
 WAIT_S = 5.0
@@ -59,6 +60,7 @@ def checks(settings: Settings) -> list[dict[str, Any]]:
         ("hands account", _hands, f"useradd --system --no-create-home {HANDS_USER}"),
         ("sandbox", _sandbox, "mend what stands above, then run this again"),
         ("disk", _disk, f"free at least 2 GB on the disk of {settings.home}"),
+        ("secrets", cli_secrets.check, "run the line that each fault names"),
         ("models", _models, f"mend {settings.config / 'models.toml'}"),
         ("redis", _redis, f"ai-infra up; see {settings.logs}/redis.log"),
         ("postgresql", _postgres, f"ai-infra up; see {settings.logs}/postgres.log"),
@@ -69,7 +71,10 @@ def checks(settings: Settings) -> list[dict[str, Any]]:
     ]
     found = []
     for name, check, mend in table:
-        ok, detail = check(settings)
+        try:
+            ok, detail = check(settings)
+        except AIError as error:
+            ok, detail = False, str(error)
         found.append({"name": name, "ok": ok, "detail": detail, "mend": mend})
     return found
 
