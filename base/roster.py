@@ -14,9 +14,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, field_validator
 
-from base.errors import UnknownAgentError
+from base.errors import SettingsError, UnknownAgentError
+from base.levels import Levels
 from base.settings import Settings
 
 SHIPPED = Path(__file__).resolve().parent.parent / "config" / "agents"
@@ -32,8 +33,8 @@ class AgentSpec(BaseModel):
     """One agent as data. `name` is the file's stem.
 
     capabilities: lower-case words that routing matches against a subtask; level: the highest
-    permission level (0-3) the agent may work at; model: None leaves the choice to models.toml;
-    daily_usd: what it may spend a day.
+    permission level the agent may work at, a rank (0-3) or a name of levels.toml; model: None
+    leaves the choice to models.toml; daily_usd: what it may spend a day.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,7 +42,7 @@ class AgentSpec(BaseModel):
     name: str
     title: str = Field(min_length=1, max_length=80)
     capabilities: tuple[str, ...] = Field(min_length=1)
-    level: int = Field(0, ge=0, le=3)
+    level: StrictInt | str = 0
     tools: tuple[str, ...] = ()
     model: str | None = None
     prompt: str = Field(min_length=1)
@@ -76,6 +77,7 @@ def load(settings: Settings | None = None) -> Roster:
     Never raises for a bad file of the owner's: see `faults`. `agents` is in window order.
     """
     faults: list[str] = []
+    levels = _levels(settings, faults)
     raw: dict[str, dict[str, Any]] = {}
     folders = [SHIPPED, *([settings.config / "agents"] if settings else [])]
     for folder in folders:
@@ -93,7 +95,7 @@ def load(settings: Settings | None = None) -> Roster:
                 faults.append(f"{path}: name: must be the file's own name, {name!r}")
                 continue
             candidate = {**raw.get(name, {}), **table}
-            if fault := _spec_fault(name, candidate):
+            if fault := _spec_fault(name, candidate, levels):
                 faults.append(f"{path}: {fault}")
                 continue
             raw[name] = candidate
@@ -116,9 +118,20 @@ def _name_fault(name: str) -> str | None:
     return None
 
 
-def _spec_fault(name: str, table: dict[str, Any]) -> str | None:
+def _levels(settings: Settings | None, faults: list[str]) -> Levels:
+    """The levels that agents may name: the shipped ones alone when the owner's are faulty."""
     try:
-        AgentSpec(name=name, **table)
+        return Levels.load(settings)
+    except SettingsError as error:
+        faults += error.faults
+        return Levels.load()
+
+
+def _spec_fault(name: str, table: dict[str, Any], levels: Levels) -> str | None:
+    try:
+        levels.get(AgentSpec(name=name, **table).level)
+    except SettingsError as error:
+        return f"level: {'; '.join(error.faults)}"
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"

@@ -1,14 +1,15 @@
-"""What others may ask of the supervisor: take, cancel, retry, steer, control."""
+"""What others may ask of the supervisor: take, cancel, retry, steer, control, and approvals."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from base import streams
 from base.errors import ConflictError, InputError, NotFoundError, StaleLeaseError
 from base.messages import Control, Message, Status, Type
-from supervisor import outcomes, record
+from supervisor import approvals, outcomes, record
 from supervisor.parts import NAME, Parts, task_event
 from supervisor.tasks import HELD, Task
 
@@ -27,6 +28,9 @@ class Asks:
             "retry": self._retry,
             "steer": self._steer,
             "control": self._control,
+            "escalate": partial(approvals.escalate, parts),
+            "decide": partial(approvals.decide, parts),
+            "redeem": partial(approvals.redeem, parts),
         }
 
     async def answer(self, payload: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from base.messages import (
     answer_id,
 )
 from base.store import Session
-from supervisor import prompt, record
+from supervisor import docket, prompt, record, witness
 from supervisor.budget import Spent, grant
 from supervisor.parts import NAME, Parts, event, task_event
 from supervisor.route import Candidate, Choice, route
@@ -101,6 +101,8 @@ async def _send(parts: Parts, task: Task, agent: str, budget: Budget, choice: Ch
         if row is None:
             return False
         order = await _order(parts, tx, task, agent, row["epoch"], row["deliveries"], budget)
+        if order.level < parts.rank(agent):
+            await witness.level_cut(tx, task, agent, parts.rank(agent), order.level)
         await tx.publish(
             streams.agent(agent),
             Message(
@@ -115,7 +117,12 @@ async def _send(parts: Parts, task: Task, agent: str, budget: Budget, choice: Ch
             tx,
             task.id,
             f"assigned to {agent}: {choice.why}",
-            {"epoch": order.epoch, "delivery": order.delivery, "budget_usd": budget.usd},
+            {
+                "epoch": order.epoch,
+                "delivery": order.delivery,
+                "budget_usd": budget.usd,
+                "level": order.level,
+            },
         )
     return True
 
@@ -161,6 +168,7 @@ async def _order(
                 agent=one.agent,
                 instruction=one.instruction,
                 answer=str(one.output.get("answer") or "")[:INPUT_CHARS],
+                tainted=bool(one.output.get("tainted")),
             )
             for one in needed
         ),
@@ -169,6 +177,9 @@ async def _order(
         effort=task.effort or Effort.STANDARD,
         budget=budget,
         workspace=str(parts.settings.workspace(task.user_id, task.workspace)),
-        level=parts.agents[agent].level,
+        level=parts.level(agent, await docket.role(tx, task.user_id), task.level_max),
+        tainted=task.tainted
+        or any(one.output.get("tainted") for one in needed)
+        or await docket.heard(tx, root),
         answer_message_id=answer_id(task.root_id) if minimal else None,
     )

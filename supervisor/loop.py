@@ -18,12 +18,13 @@ from base import log, program, roster, streams
 from base.audit_writer import Writer
 from base.bus import Bus, Delivery
 from base.errors import AIError, BusError, ConflictError, InputError, NotFoundError, StoreError
+from base.levels import Levels
 from base.llm import LLM
 from base.messages import Heartbeat, Message, ModelCall, Type
 from base.prices import Models
 from base.settings import Settings
 from base.store import HeldLock, Store
-from supervisor import asks, budget, intake, outcomes, record, tally, tasks
+from supervisor import approvals, asks, budget, intake, outcomes, policy, record, tally, tasks
 from supervisor.dispatch import dispatch
 from supervisor.heartbeats import Heartbeats
 from supervisor.keyboard import listen
@@ -46,6 +47,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> int | None:
     Raises StoreError when the post's connection is lost: without it nothing may be written.
     """
     budgets, models, team = budget.load(settings), Models.load(settings), roster.load(settings)
+    levels, rules = Levels.load(settings), policy.load(settings)
     store = await Store.open(settings.postgres, NAME)
     try:
         post = await store.advisory_lock(POST)
@@ -57,7 +59,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> int | None:
             await store.migrate()
             bus = await Bus.open(settings.redis, NAME)
             held.push_async_callback(bus.close)
-            parts = _parts(settings, bus, store, models, team, budgets)
+            parts = _parts(settings, bus, store, models, team, budgets, levels, rules)
             held.push_async_callback(parts.llm.close)
             held.push_async_callback(parts.slots.close)
             await run(parts, post, stop)
@@ -127,6 +129,7 @@ async def sweep(parts: Parts) -> None:
     )
     for task, change in found:
         await outcomes.release(parts, task, change)
+    await approvals.sweep(parts)
     await _recover(parts)
 
 
@@ -238,6 +241,8 @@ def _parts(
     models: Models,
     team: roster.Roster,
     budgets: budget.Budgets,
+    levels: Levels,
+    rules: policy.Policy,
 ) -> Parts:
     async def count(call: ModelCall) -> None:
         payload = call.model_dump(mode="json")
@@ -256,5 +261,7 @@ def _parts(
         models=models,
         roster=team,
         budgets=budgets,
+        levels=levels,
+        policy=rules,
         tell=Transcript().tell,
     )

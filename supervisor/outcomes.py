@@ -26,7 +26,7 @@ from base.messages import (
     encode,
 )
 from base.store import Session
-from supervisor import join, pipeline, record, tasks
+from supervisor import approvals, docket, join, pipeline, record, tasks
 from supervisor.parts import NAME, Parts, event, storable, task_event
 from supervisor.tasks import Change, Task
 
@@ -87,6 +87,11 @@ async def _change(
         root, subtasks = await record.lock(tx, root_id)
         task = next(one for one in subtasks if one.id == task_id)
         change: Change = decide(task)
+        if outcome is not None and outcome.tainted:
+            change = replace(change, tainted=True)
+        if change.agent not in {None, task.agent}:  # who hands on gives no more than they had
+            level_max = parts.levels.least(parts.rank(task.agent), task.level_max)
+            change = replace(change, level_max=level_max)
         if change.status is not task.status:
             tasks.check(task, change.status)
         if change.dead_letter:
@@ -101,6 +106,8 @@ async def _change(
         )
         level = "warning" if change.release or change.status is Status.FAILED else "info"
         await record.log(tx, task.id, change.reason, {"status": change.status.value}, level)
+        if written.status.ended or change.agent not in {None, task.agent}:
+            await approvals.close(tx, [written], "the task no longer needs it", events)
         subtasks = [written if one.id == task.id else one for one in subtasks]
         lines.append(f"{root_id[:8]} {task.key}: {change.reason}" + _cost(written))
         events.append(task_event(written, written.status, _progress(written), **_told(written)))
@@ -202,6 +209,7 @@ async def _joined(parts: Parts, root: Task, subtasks: list[Task], number: int) -
 
     effort = root.effort or "standard"
     own = parts.roster.supervisor.model
+    role = await docket.role(parts.store, root.user_id)
     try:
         if number > TRIES_MAX:
             raise ModelError(f"given up after {number - 1} attempts")
@@ -215,7 +223,7 @@ async def _joined(parts: Parts, root: Task, subtasks: list[Task], number: int) -
             },
             model=parts.llm,
             questions=parts.bus,
-            levels={name: spec.level for name, spec in parts.agents.items()},
+            levels={name: parts.level(name, role) for name in parts.agents},
             on_text=stream,
         )
     except (BusError, StoreError):
@@ -253,6 +261,7 @@ async def _end(
             for one in done.contradictions
         ],
         "join_fault": done.fault,
+        "tainted": any(task.tainted or task.output.get("tainted") for task in subtasks),
     }
     message_id = answer_id(root.id)
     written = await record.end_root(
@@ -297,6 +306,7 @@ async def cancel(parts: Parts, task: Task, reason: str) -> None:
                 await record.cancel(tx, one.id, reason)
                 await record.log(tx, one.id, f"cancelled: {reason}", level="warning")
                 events.append(task_event(one, Status.CANCELLED, 1.0, error=reason))
+        await approvals.close(tx, doomed, f"the task was cancelled: {reason}", events)
         if not task.is_root:
             left = await record.siblings(tx, root.id)
             await settle(parts, tx, root, left, events, lines)
@@ -339,6 +349,7 @@ def _output(outcome: Outcome) -> dict[str, Any]:
         "files": list(outcome.files),
         "rounds": outcome.rounds,
         "notes": outcome.notes,
+        "tainted": outcome.tainted,
     }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from base import log, streams
 from base.bus import Bus
 from base.errors import BusError
+from base.levels import PRIVILEGED, Levels
 from base.llm import LLM
 from base.messages import Control, Event, Kind, Message, Status, Type
 from base.prices import Models
@@ -18,6 +19,7 @@ from base.roster import AgentSpec, Roster
 from base.settings import Settings
 from base.store import Store
 from supervisor.budget import Budgets
+from supervisor.policy import Policy
 from supervisor.slots import Slots
 from supervisor.tasks import Seen, Task
 
@@ -43,6 +45,8 @@ class Parts:
     models: Models
     roster: Roster
     budgets: Budgets
+    levels: Levels
+    policy: Policy
     tell: Callable[[str], None]
     slots: Slots = field(default_factory=Slots)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -55,6 +59,14 @@ class Parts:
     @property
     def agents(self) -> Mapping[str, AgentSpec]:
         return self.roster.agents
+
+    def rank(self, agent: str) -> int:
+        """The highest level that agent may work at."""
+        return self.levels.get(self.agents[agent].level).rank
+
+    def level(self, agent: str, role: str | None, level_max: int = PRIVILEGED) -> int:
+        """The level of work for a user of that `role`, asked for at most at `level_max`."""
+        return self.levels.least(self.rank(agent), self.levels.user(role), level_max)
 
     @property
     def silence_s(self) -> float:

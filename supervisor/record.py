@@ -259,6 +259,10 @@ async def apply(
         given["agent"] = change.agent
     if change.notes is not None:
         given["notes"] = change.notes
+    if change.level_max is not None:
+        given["level_max"] = change.level_max
+    if change.tainted:
+        given["tainted"] = True
     row = await tx.fetchrow(
         "UPDATE tasks SET status = $3::text, deliveries = $4, handoffs = $5, input = $6,"
         " error = $7, output = COALESCE($8, output), usage = COALESCE($9, usage),"
@@ -314,7 +318,7 @@ async def end_root(
         " metadata, created_at) VALUES ($1, $2, 'assistant', $3, $4, $5, $6, clock_timestamp())"
         " ON CONFLICT (id) DO NOTHING",
         *(message_id, root.conversation_id, answer, agent, root.message_id),
-        {"task_id": root.id, "status": status.value},
+        {"task_id": root.id, "status": status.value, "tainted": bool(output.get("tainted"))},
     )
     return True
 

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from base.errors import ConflictError, StaleLeaseError
+from base.levels import PRIVILEGED
 from base.messages import Budget, Effort, Outcome, Status, Usage
 
 MAX_DELIVERIES = 3
@@ -90,6 +91,16 @@ class Task:
         return str(self.input.get("instruction") or self.input.get("content") or "")
 
     @property
+    def level_max(self) -> int:
+        """The highest level that whoever handed the task on had."""
+        return int(self.input.get("level_max", PRIVILEGED))
+
+    @property
+    def tainted(self) -> bool:
+        """Whether an agent that had it read text from outside."""
+        return bool(self.input.get("tainted"))
+
+    @property
     def planned_agent(self) -> str | None:
         """The agent that the plan or a handoff names; None leaves it to the route."""
         return self.input.get("agent")
@@ -103,7 +114,7 @@ def check(task: Task, status: Status) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What happens to a subtask. `agent`, `notes`, `error` None: as they are.
+    """What happens to a subtask. `agent`, `notes`, `error`, `level_max` None: as they are.
 
     release: the lease ends and the epoch rises, so that whoever held it is refused.
     """
@@ -117,6 +128,8 @@ class Change:
     notes: str | None = None
     error: str | None = None
     dead_letter: bool = False
+    level_max: int | None = None
+    tainted: bool = False
 
 
 def holds(task: Task, epoch: int, agent: str) -> None:
