@@ -7,6 +7,7 @@ secrets: redact before you make the event.
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import uuid
 from datetime import UTC, datetime
@@ -64,6 +65,17 @@ class AuditEvent(Wire):
             key: text(value, _LIMITS[key]) if key in _LIMITS and isinstance(value, str) else value
             for key, value in data.items()
         }
+
+    @field_validator("actor_ip", mode="before")
+    @classmethod
+    def _address(cls, value: Any) -> Any:
+        """What is no address (a socket's peer, a zone) is left out, or its zone is."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return ipaddress.ip_address(value.partition("%")[0])
+        except ValueError:
+            return None
 
     @field_validator("details", mode="before")
     @classmethod

@@ -282,23 +282,16 @@ def own_row(event: str, action: str, details: dict[str, Any], month: str | None 
 
 def _row(event: AuditEvent) -> Row:
     now = datetime.now(UTC)
-    at, details = event.timestamp.astimezone(UTC), event.details
+    at, ip, details = event.timestamp.astimezone(UTC), event.actor_ip, event.details
     if not now - PAST <= at <= now + FUTURE:
         at, details = now, {**details, "claimed_timestamp": audit_chain.stamp(at)}
     return {
         **event.model_dump(exclude={"id", "timestamp", "actor_ip", "details"}),
         "id": str(event.id),
         "timestamp": at,
-        "actor_ip": _address(event),
+        "actor_ip": ip if ip is None else audit_chain.address(str(ip)),
         "details": details,
     }
-
-
-def _address(event: AuditEvent) -> str | None:
-    """The peer's address without a zone, which PostgreSQL cannot hold."""
-    if event.actor_ip is None:
-        return None
-    return audit_chain.address(str(event.actor_ip).partition("%")[0])
 
 
 def _first(error: ValidationError) -> str:
