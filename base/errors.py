@@ -19,6 +19,7 @@ AIError
 │   └── BudgetError        the task's own budget is used up
 ├── PlanError              a plan that cannot be run; lists its faults
 ├── SandboxError           the sandbox cannot be made or broke: tools refuse
+├── McpError               an MCP server cannot be reached, broke, or made no sense
 ├── WindowsError           tmux cannot be reached or refused
 └── NotRunningError        a service of ours that should be up is not (exit 3)
 
@@ -125,6 +126,10 @@ class PlanError(AIError):
 
 class SandboxError(AIError):
     """The sandbox cannot be made or broke. Tools that execute must refuse."""
+
+
+class McpError(AIError):
+    """An MCP server cannot be started or reached, broke, or answered what makes no sense."""
 
 
 class WindowsError(AIError):

@@ -72,7 +72,7 @@ class Level(BaseModel):
     @classmethod
     def _folders(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
         for path in paths:
-            if fault := _path_fault(path):
+            if fault := path_fault(path):
                 raise ValueError(f"{path!r} {fault}")
         return paths
 
@@ -209,7 +209,8 @@ def _within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
-def _path_fault(path: str) -> str | None:
+def path_fault(path: str) -> str | None:
+    """Why a folder cannot be part of a level; None when it can."""
     if not path.startswith("/") or "\0" in path or posixpath.normpath(path) != path:
         return "must be an absolute path in its plainest form"
     if path == "/" or any(_within(path, closed) for closed in CLOSED):
