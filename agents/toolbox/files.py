@@ -93,7 +93,7 @@ class Files:
         real = self.inside(path)
         existed = os.path.lexists(real)
         data = content.encode()
-        self._store(path, real, data)
+        self.store(path, real, data)
         what = "replaced" if existed else "wrote"
         shown = self.shown(real)
         return {"ok": True, "text": f"{what} {shown} ({len(data):,} bytes)", "files": [shown]}
@@ -115,14 +115,14 @@ class Files:
                 f"old was found {count} times in {path} (lines {numbers}): give more of the text "
                 "around it, or set replace_all"
             )
-        self._store(path, real, raw.replace(before, after))
+        self.store(path, real, raw.replace(before, after))
         shown = self.shown(real)
         places = "1 place" if count == 1 else f"{count} places"
         text = f"changed {places} in {shown} (line {numbers})"
         return {"ok": True, "text": text, "files": [shown]}
 
     @staticmethod
-    def _store(path: str, real: str, data: bytes) -> None:
+    def store(path: str, real: str, data: bytes) -> None:
         """Replace or make the file in one step; an existing one keeps its mode."""
         folder, name = os.path.split(real)
         scratch = os.path.join(folder, f".{name[:200]}.{os.urandom(4).hex()}")

@@ -24,6 +24,8 @@ class Output:
         self._disk: int | None = None
         self._disk_left_bytes = disk_max_bytes
         self._disk_bytes = 0
+        self._new = bytearray()
+        self._new_bytes = 0
 
     def pump(self) -> int:
         """Read once without waiting. Bytes read; 0 when there is nothing now or for ever."""
@@ -35,6 +37,8 @@ class Output:
             self.close()
             return 0
         self.total_bytes += len(piece)
+        self._new = (self._new + piece)[-_HALF_BYTES:]
+        self._new_bytes += len(piece)
         if self.total_bytes > TEXT_MAX_BYTES:
             self._spill(piece if self._tail else bytes(self._head) + piece)
         shown = piece[: TEXT_MAX_BYTES - len(self._head)] if not self._tail else b""
@@ -72,6 +76,17 @@ class Output:
         tail = clean_output(self.raw()[-_HALF_BYTES:])
         half = _HALF_BYTES - 1000
         return f"{_cut(head, half)}\n{note}\n{_cut(tail, -half)}"
+
+    def take(self) -> str:
+        """What came since the last `take`: the end of it, when it is more than 32 kB."""
+        left_out = self._new_bytes - len(self._new)
+        text = clean_output(bytes(self._new))
+        self._new, self._new_bytes = bytearray(), 0
+        if left_out:
+            kept = f"; the first {self._disk_bytes:,} bytes of all are in {self._path}"
+            note = f"[… {left_out:,} bytes left out here{kept if self._disk_bytes else ''} …]"
+            text = f"{note}\n{text}"
+        return text
 
     def raw(self) -> bytes:
         """Both ends as they came: everything when it is no more than is shown."""

@@ -1,4 +1,4 @@
-"""Every process of the sandbox. This program is its process 1: it reaps, and none can kill it."""
+"""Every process of the sandbox but this program and process 1, which reaps the orphans."""
 
 from __future__ import annotations
 
@@ -20,21 +20,26 @@ _DEFAULTS = [signal.SIGPIPE, signal.SIGXFSZ, signal.SIGALRM, signal.SIGCHLD, sig
 
 
 class Running:
-    """A command. `code` is its exit code, negative for a signal, None while it runs."""
+    """A command. `code` is its exit code, negative for a signal, None while it runs.
+
+    `before`: the sessions that were there when it began; `at_s`: when a job is killed.
+    """
 
     def __init__(self, pid: int, output: Output, before: set[int]) -> None:
         self.pid = pid
         self.output = output
         self.code: int | None = None
         self.before = before
+        self.at_s: float | None = None
 
 
 class Processes:
-    """Starts commands one at a time and watches those left behind."""
+    """Starts commands one at a time and watches jobs and what was left behind."""
 
     def __init__(self, lines: Lines, output_max_bytes: int) -> None:
         self.lines = lines
         self._output_max_bytes = output_max_bytes
+        self.jobs: list[Running] = []
         self._leftover: list[Output] = []
         self._wake, wake_write = os.pipe()
         for fd in (self._wake, wake_write):
@@ -45,8 +50,29 @@ class Processes:
         self._now: Running | None = None
         self._count = 0
 
-    def start(self, argv: list[str], env: dict[str, str]) -> Running:
-        """Start `argv` in a session of its own, output in one pipe. Refused when it cannot."""
+    def start(
+        self, argv: list[str], env: dict[str, str], given: dict[int, int] | None = None
+    ) -> Running:
+        """Start `argv` in a session of its own, output in one pipe. Refused when it cannot.
+
+        `given`: further descriptors it gets, by the number they have there.
+        """
+        self._count += 1
+        path = f"/tmp/output/{self._count}.txt"
+        with contextlib.suppress(OSError):
+            os.unlink(f"/tmp/output/{self._count - 10}.txt")
+        self._now = self._spawn(argv, env, path, given or {})
+        return self._now
+
+    def start_job(self, argv: list[str], env: dict[str, str], path: str) -> Running:
+        """The same for a command that nobody waits for; `path` takes the output."""
+        running = self._spawn(argv, env, path, {})
+        self.jobs.append(running)
+        return running
+
+    def _spawn(
+        self, argv: list[str], env: dict[str, str], path: str, given: dict[int, int]
+    ) -> Running:
         read, write = os.pipe()
         os.set_blocking(read, False)
         with contextlib.suppress(OSError):
@@ -56,6 +82,7 @@ class Processes:
             (os.POSIX_SPAWN_DUP2, self._null, 0),
             (os.POSIX_SPAWN_DUP2, write, 1),
             (os.POSIX_SPAWN_DUP2, write, 2),
+            *((os.POSIX_SPAWN_DUP2, ours, there) for there, ours in given.items()),
         ]
         try:
             pid = os.posix_spawn(
@@ -64,16 +91,11 @@ class Processes:
         except OSError as error:
             os.close(read)
             if error.errno == errno.EAGAIN and self.kill_all():
-                return self.start(argv, env)
+                return self._spawn(argv, env, path, given)
             raise Refused(f"cannot start {argv[0]}: {error.strerror}") from error
         finally:
             os.close(write)
-        self._count += 1
-        path = f"/tmp/output/{self._count}.txt"
-        with contextlib.suppress(OSError):
-            os.unlink(f"/tmp/output/{self._count - 10}.txt")
-        self._now = Running(pid, Output(read, path, self._output_max_bytes), before)
-        return self._now
+        return Running(pid, Output(read, path, self._output_max_bytes), before)
 
     def wait(self, running: Running, at_s: float, number: int) -> str:
         """Until it ended. How: `exited`, or killed because of the `deadline` or a `stop`."""
@@ -96,8 +118,9 @@ class Processes:
 
     def pump(self, wait_s: float) -> None:
         """Wait for something to happen, at most `wait_s`, and take it in."""
-        outputs = [output for output in self._leftover if output.open]
-        self._leftover = outputs
+        self._leftover = [output for output in self._leftover if output.open]
+        outputs = [*self._leftover, *(job.output for job in self.jobs)]
+        wait_s = self._overdue(wait_s)
         if self._now is not None:
             outputs = [*outputs, self._now.output]
         poll = select.poll()
@@ -124,8 +147,9 @@ class Processes:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
                     return
-                if self._now is not None and pid == self._now.pid:
-                    self._now.code = os.waitstatus_to_exitcode(status)
+                for running in (*self.jobs, *([self._now] if self._now else ())):
+                    if running.pid == pid:
+                        running.code = os.waitstatus_to_exitcode(status)
 
     def left_behind(self, running: Running) -> int:
         """How many processes the ended command left in the background."""
@@ -142,6 +166,33 @@ class Processes:
             self.reap()
             time.sleep(0.002)
         return True
+
+    def kill_job(self, job: Running) -> None:
+        """Kill a job and all that descends from it, in its session or another."""
+        end_s = time.monotonic() + _KILL_S
+        while time.monotonic() < end_s:
+            mine = descendants(job.pid)
+            if not mine and job.code is not None:
+                break
+            for number in (signal.SIGSTOP, signal.SIGKILL):
+                for pid in mine:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, number)
+            self.reap()
+            time.sleep(0.002)
+        job.output.drain()
+
+    def _overdue(self, wait_s: float) -> float:
+        """Kill the jobs whose time is up; how long to wait at most for the next."""
+        for job in self.jobs:
+            if job.at_s is None or job.code is not None:
+                continue
+            left_s = job.at_s - time.monotonic()
+            if left_s <= 0:
+                self.kill_job(job)
+            else:
+                wait_s = min(wait_s, left_s)
+        return wait_s
 
     def _kill(self, running: Running) -> None:
         """Kill the command and all it started, even in sessions of their own; not earlier ones."""
@@ -160,9 +211,26 @@ class Processes:
 
 def processes() -> list[tuple[int, int]]:
     """(pid, session) of every living process but this one."""
+    return [(pid, session) for pid, _, session in _all()]
+
+
+def descendants(top: int) -> list[int]:
+    """The living processes that are `top`, in its session, or below one of these."""
+    found = _all()
+    mine = {pid for pid, _, session in found if top in {pid, session}}
+    grew = True
+    while grew:
+        more = {pid for pid, parent, _ in found if parent in mine} - mine
+        mine |= more
+        grew = bool(more)
+    return sorted(mine)
+
+
+def _all() -> list[tuple[int, int, int]]:
+    """(pid, parent, session) of every living process but this one."""
     found = []
     for name in os.listdir("/proc"):
-        if not name.isdigit() or name == "1":
+        if not name.isdigit() or int(name) in {1, os.getpid()}:
             continue
         try:
             with open(f"/proc/{name}/stat", "rb") as file:
@@ -170,5 +238,5 @@ def processes() -> list[tuple[int, int]]:
         except OSError:
             continue
         if fields[0] not in {b"Z", b"X"}:
-            found.append((int(name), int(fields[3])))
+            found.append((int(name), int(fields[1]), int(fields[3])))
     return found

@@ -1,6 +1,6 @@
 """The program's loop: a line of JSON in, one call done, a line of JSON out.
 
-It is process 1 of the sandbox, so when it ends all else in there ends. Requests are
+It is what process 1 of the sandbox waits for: when it ends all else in there ends. Requests are
 `{"id", "verb", "input", "at_s"}` (monotonic seconds, the same clock inside and outside) and
 `{"stop": id}`; the first one is `begin`.
 """
@@ -16,9 +16,16 @@ from collections.abc import Callable
 
 from .checks import Checks
 from .files import Files
+from .git import Git
+from .jobs import Jobs
+from .patch import Patch
 from .processes import Processes
-from .search import Search
+from .programs import Programs
+from .python import Python
+from .search import Search, program
 from .shell import Shell
+from .sql import Sql
+from .web import Web
 from .wire import Lines, OutOfTime, Refused, alarm, clip, send
 
 TYPE_CHECKING = False  # typing itself is slow to import
@@ -27,6 +34,10 @@ if TYPE_CHECKING:
 
 _PR_SET_DUMPABLE = 4
 _IDLE_S = 3600.0
+#: What the shells on the way here left in the environment.
+_OF_A_SHELL = {"PWD", "OLDPWD", "SHLVL", "_", "SRT_ALLOW_NESTED_USERNS"}
+#: The least a file may have: the shell's own state is kept in one.
+_FILE_MIN_BYTES = 1 << 20
 #: Verbs that start no process have this long at most.
 _QUICK_S = 30.0
 
@@ -35,21 +46,37 @@ class Toolbox:
     """The verbs. Each returns its reply; Refused and OutOfTime are replies as well."""
 
     def __init__(self, lines: Lines, workspace: str, limits: dict[str, int]) -> None:
-        env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TERM")}
+        env = {name: value for name, value in os.environ.items() if name not in _OF_A_SHELL}
+        node, runtime = program("node", env["PATH"]), env.pop("HANDS_RUNTIME", None)
         self.processes = Processes(lines, limits["output_bytes"])
         self.files = Files(workspace)
         self.search = Search(self.files, self.processes, env)
         self.shell = Shell(self.processes, workspace, env, limits["processes"])
+        self.jobs = Jobs(self.shell, self.processes)
+        self.patch = Patch(self.files)
+        self.python = Python(self.files, self.shell)
+        programs = Programs(self.processes, env, node, runtime)
+        self.git = Git(self.files, programs)
+        self.web = Web(self.files, programs)
+        self.sql = Sql(self.files, programs)
         self.checks = Checks(self.files, self.shell)
 
     def answer(self, verb: str, given: dict[str, Any], at_s: float, number: int) -> dict[str, Any]:
         if verb == "shell":
+            if given.get("background"):
+                return self.jobs.start(given["command"], given.get("limit_s"))
             limit_s = float(given.get("limit_s", 120))
             at_s = min(at_s, time.monotonic() + limit_s)
             ran = self.shell.run(given["command"], at_s, number)
             return {"ok": ran["ok"], "text": ran["text"]}
         if verb == "check.command":
             return self.checks.command(given["command"], given.get("pattern"), at_s, number)
+        if verb in {"jobs", "git", "sql"}:
+            longer = {"jobs": self.jobs.answer, "git": self.git.run, "sql": self.sql.run}
+            return longer[verb](given, at_s, number)
+        if verb in {"python", "web_fetch"}:
+            run = self.python.run if verb == "python" else self.web.fetch
+            return run(**given, at_s=at_s, number=number)
         if verb == "grep" and self.search.ripgrep:
             return self.search.grep(**given, at_s=at_s, number=number)
         with alarm(min(at_s, time.monotonic() + _QUICK_S)):
@@ -62,6 +89,7 @@ class Toolbox:
             "read": self.files.read,
             "write": self.files.write,
             "edit": self.files.edit,
+            "patch": self.patch.apply,
             "glob": self.search.glob,
             "check.file": self.checks.file,
             "check.pattern": self.checks.pattern,
@@ -77,7 +105,7 @@ def begin(lines: Lines, out: int) -> Toolbox:
     _limit(resource.RLIMIT_NPROC, limits["processes"])
     _limit(resource.RLIMIT_DATA, limits["memory_bytes"])
     _limit(resource.RLIMIT_AS, limits["memory_bytes"] * 16)
-    _limit(resource.RLIMIT_FSIZE, limits["file_bytes"])
+    _limit(resource.RLIMIT_FSIZE, max(limits["file_bytes"], _FILE_MIN_BYTES))
     _limit(resource.RLIMIT_NOFILE, limits["open_files"])
     _limit(resource.RLIMIT_CPU, limits["cpu_s"])
     _limit(resource.RLIMIT_CORE, 0)
@@ -87,8 +115,9 @@ def begin(lines: Lines, out: int) -> Toolbox:
     os.umask(0o022)
     workspace = first["workspace"]
     toolbox = Toolbox(lines, workspace, limits)
-    writable = os.access(workspace, os.R_OK | os.W_OK | os.X_OK)
-    send(out, {"id": first["id"], "ok": writable, "text": workspace, "uid": os.getuid()})
+    wanted = os.R_OK | os.X_OK | (os.W_OK if first["write"] else 0)
+    usable = os.access(workspace, wanted)
+    send(out, {"id": first["id"], "ok": usable, "text": workspace, "uid": os.getuid()})
     return toolbox
 
 

@@ -19,8 +19,9 @@ _STATE_END = b"\n# end\n"
 _STATE_MAX_BYTES = 256_000
 
 #: The trap saves what lives on; a command that sets its own EXIT trap keeps the state before it.
-_FRESH = f"""
-builtin echo 800 2>/dev/null >/proc/self/oom_score_adj
+_SOFT = """
+builtin echo 800 2>/dev/null >/proc/self/oom_score_adj"""
+_FRESH = f"""{_SOFT}
 . {_COMMAND}"""
 _KEPT = f"""
 builtin trap 'builtin trap - EXIT
@@ -40,6 +41,15 @@ class Shell:
         self._env = env
         self._process_limit = process_limit
         self._had_folder: str | None = None
+
+    def job(self, command: str, name: str) -> Running:
+        """Start `command` in the present folder and variables; it changes neither."""
+        path = f"{_PLACE}/command-{name}"
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(command + "\n")
+        code = f"if [ -r {_STATE} ]; then . {_STATE} 2>/dev/null; fi{_SOFT}\n. {path}"
+        argv = ["/bin/bash", "--noprofile", "--norc", "-c", code]
+        return self._processes.start_job(argv, self._env, f"/tmp/output/{name}.txt")
 
     def run(self, command: str, at_s: float, number: int, *, fresh: bool = False) -> dict[str, Any]:
         """Run `command`; `fresh`: from the workspace, with none of the state, leaving none.
