@@ -106,7 +106,7 @@ async function readable(html, url) {
   return { title: article?.title || title, text: text.replace(/\n{3,}/g, '\n\n') }
 }
 
-const signal = AbortSignal.timeout(Math.max(100, asked.left_s * 1000 - 200))
+const signal = AbortSignal.timeout(Math.max(100, Math.floor(asked.left_s * 1000) - 200))
 const { url, response } = await follow(signal)
 const type = (response.headers.get('content-type') ?? '').toLowerCase()
 const kind = type.split(';')[0].trim() || 'application/octet-stream'

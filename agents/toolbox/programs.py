@@ -19,14 +19,11 @@ BODY_MAX_BYTES = 64_000_000
 
 
 class Programs:
-    """`env` is what they inherit; `node` and `runtime` None where there is no node."""
+    """`env` is what they inherit; `runtime` our programs for node, which lies beside them."""
 
-    def __init__(
-        self, processes: Processes, env: dict[str, str], node: str | None, runtime: str | None
-    ) -> None:
+    def __init__(self, processes: Processes, env: dict[str, str], runtime: str | None) -> None:
         self._processes = processes
         self._env = env
-        self._node = node
         self._runtime = runtime
 
     def run(
@@ -49,14 +46,15 @@ class Programs:
 
         It reads a line of JSON from 0, writes one to 3 and bytes to 4; 1 and 2 are complaints.
         """
-        if self._node is None or self._runtime is None:
+        node = os.path.join(os.path.dirname(self._runtime or "/"), "node/bin/node")
+        if self._runtime is None or not os.access(node, os.X_OK):
             raise Refused("this tool needs node, which this sandbox does not have")
         fds = {0: os.memfd_create("ask"), 3: os.memfd_create("reply"), 4: os.memfd_create("body")}
         try:
             left_s = max(0.0, at_s - time.monotonic())
             os.write(fds[0], json.dumps({**request, "left_s": left_s}).encode())
             os.lseek(fds[0], 0, os.SEEK_SET)
-            argv = [self._node, "--no-warnings", f"{self._runtime}/{script}"]
+            argv = [node, "--no-warnings", f"{self._runtime}/{script}"]
             running = self._processes.start(argv, {**self._env, "NODE_USE_ENV_PROXY": "1"}, fds)
             how = self._processes.wait(running, at_s, number)
             if how != "exited":

@@ -27,7 +27,7 @@ class Search:
         self._files = files
         self._processes = processes
         self._env = env
-        self.ripgrep: str | None = program("rg", env["PATH"])
+        self.ripgrep: str | None = _program("rg", env["PATH"])
 
     def glob(self, pattern: str, path: str = ".") -> dict[str, Any]:
         """Files below `path`, newest first; hidden ones too, but no version control folders."""
@@ -162,7 +162,7 @@ def name_pattern(glob: str) -> re.Pattern[str]:
     return compiled(f"(?s:{out}){')' * depth}\\Z")
 
 
-def program(name: str, path: str) -> str | None:
+def _program(name: str, path: str) -> str | None:
     for folder in path.split(":"):
         if os.access(os.path.join(folder, name), os.X_OK):
             return os.path.join(folder, name)

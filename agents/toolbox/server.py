@@ -22,7 +22,7 @@ from .patch import Patch
 from .processes import Processes
 from .programs import Programs
 from .python import Python
-from .search import Search, program
+from .search import Search
 from .shell import Shell
 from .sql import Sql
 from .web import Web
@@ -47,7 +47,7 @@ class Toolbox:
 
     def __init__(self, lines: Lines, workspace: str, limits: dict[str, int]) -> None:
         env = {name: value for name, value in os.environ.items() if name not in _OF_A_SHELL}
-        node, runtime = program("node", env["PATH"]), env.pop("HANDS_RUNTIME", None)
+        runtime = env.pop("HANDS_RUNTIME", None)
         self.processes = Processes(lines, limits["output_bytes"])
         self.files = Files(workspace)
         self.search = Search(self.files, self.processes, env)
@@ -55,7 +55,7 @@ class Toolbox:
         self.jobs = Jobs(self.shell, self.processes)
         self.patch = Patch(self.files)
         self.python = Python(self.files, self.shell)
-        programs = Programs(self.processes, env, node, runtime)
+        programs = Programs(self.processes, env, runtime)
         self.git = Git(self.files, programs)
         self.web = Web(self.files, programs)
         self.sql = Sql(self.files, programs)
