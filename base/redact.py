@@ -62,19 +62,22 @@ VALUE = (
 ASSIGNED = re.compile(
     rf"(?i){NAMED}(\\?[\"'`]?\]?[ \t]{{0,8}}"
     r"(?::[ \t]{0,2}[A-Za-z_][A-Za-z0-9_.\[\]| ]{0,40}=|=>|:=|={1,3}|:)[ \t]{0,8}"
-    rf"[bru]{{0,2}}){VALUE}"
+    rf"(?:[bru]{{1,2}}(?=[\"']))?){VALUE}"
 )
 FLAG = re.compile(rf"(?i)(?<=-){NAMED}([ \t]{{1,4}}){VALUE}")
 FLAG_START = re.compile(r"(?:^|[\s\"'=])--?[A-Za-z0-9-]{0,24}$")
 
 #: From such a word on, a line is held until it ends.
 SUSPECT = re.compile(rf"(?i){NAMED}|bearer|-----BEGIN")
-KEY_BLOCK, KEY_BLOCK_END = "-----BEGIN", "-----END"
+KEY_BLOCK = "-----BEGIN"
+KEY_BLOCK_END = re.compile(r"-----END [A-Z0-9 ]{0,40}-----")
 HELD_MAX_CHARS = 16_384
 
 #: What a value of code looks like: an expression, a template, a path, an address, a word.
 EXPRESSION = re.compile(r"[$<{%*@(\[/.~\\]|[A-Za-z][A-Za-z0-9+.-]*://|[^({\[]*[({\[]")
 WORDS = re.compile(r"[A-Za-z_./:|\\ -]+")
+PATH = re.compile(r"[a-z0-9_.-]{1,64}(?:/[a-z0-9_.-]{1,64}){1,16}")
+PLACEHOLDERS = {"password", "passwd", "pass", "pw", "pwd", "secret", "token", "...", "***", "xxx"}
 DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 NUMBERED = re.compile(
     r"(?i)(?:u?int|float|bytes?|str|utf|sha|md|base|aes|hs|rs|es|uuid|oauth|arg|param|value|var"
@@ -101,7 +104,7 @@ def redact(text: str) -> str:
             text = _uncut(text, value)
     text = SHAPED.sub(MARK, text)
     if "://" in text:
-        text = IN_URL.sub(rf"\1{MARK}", text)
+        text = IN_URL.sub(_in_url, text)
     text = BEARER.sub(rf"\1{MARK}", text)
     text = ASSIGNED.sub(_assigned, text)
     return FLAG.sub(_flag, text) if "--" in text else text
@@ -117,15 +120,17 @@ class Flow:
         """What may be shown by now."""
         text = self._held + piece
         cut = len(text)
-        if (begun := text.rfind(KEY_BLOCK)) >= 0 and KEY_BLOCK_END not in text[begun:]:
-            cut = begun
         line = text.rfind("\n") + 1
         if found := SUSPECT.search(text, line):
             cut = min(cut, found.start())
         while cut > 0 and not text[cut - 1].isspace():
             cut -= 1
+        if (begun := text.rfind(KEY_BLOCK)) >= 0:
+            ended = KEY_BLOCK_END.search(text, begun)
+            if ended is None or begun < cut < ended.end():
+                cut = min(cut, begun)
         for value in _known:
-            cut = min(cut, _begun(text, value))
+            cut = min(cut, _begun(text, value, cut))
         if len(text) - cut > HELD_MAX_CHARS:
             cut = len(text)
         self._held = text[cut:]
@@ -146,13 +151,21 @@ def _uncut(text: str, value: str) -> str:
     return text
 
 
-def _begun(text: str, value: str) -> int:
-    """Where `text` ends with a beginning of `value` that has white space; its length: nowhere."""
-    if any(char.isspace() for char in value):
-        for size in range(min(len(value) - 1, len(text)), 0, -1):
-            if text.endswith(value[:size]):
-                return len(text) - size
-    return len(text)
+def _begun(text: str, value: str, cut: int) -> int:
+    """Where a `value` with white space begins that `cut` or the end of `text` would part;
+    `cut`: nowhere."""
+    if not any(char.isspace() for char in value):
+        return cut
+    for size in range(min(len(value) - 1, len(text)), 0, -1):
+        if text.endswith(value[:size]):
+            cut = min(cut, len(text) - size)
+            break
+    begin = text.find(value, max(0, cut - len(value) + 1), cut + len(value) - 1)
+    return begin if 0 <= begin < cut else cut
+
+
+def _in_url(match: re.Match[str]) -> str:
+    return match[0] if match[2] in PLACEHOLDERS else match[1] + MARK
 
 
 def _assigned(match: re.Match[str]) -> str:
@@ -176,6 +189,6 @@ def _is_literal(name: str, value: str) -> bool:
         return "phrase" in name
     if value.isdigit():
         return name.startswith("pass")
-    if WORDS.fullmatch(value) or DOTTED.fullmatch(value) or NUMBERED.fullmatch(value):
+    if any(form.fullmatch(value) for form in (WORDS, DOTTED, NUMBERED, PATH)):
         return False
     return len(set(value)) > 2
