@@ -33,7 +33,7 @@ AWS_CREDENTIALS = "aws-credentials"
 #: The names that the product may ask for; others are the owner's, for MCP servers and the like.
 NAMES = (
     ANTHROPIC_API_KEY, "openai-api-key", POSTGRES, REDIS_PASSWORD, "jwt-secret",
-    "cloudflare-token", "github-pat", "qdrant-api-key",
+    "cloudflare-token", "github-pat", "qdrant-api-key", "brave-search-api-key",
 )  # fmt: skip
 
 REFRESH_S = 240.0
