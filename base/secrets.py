@@ -220,7 +220,7 @@ class _Aws:
                 self._client = self._connect()
             answer = self._client.get_secret_value(SecretId=self._prefix + name)
         except aws.ClientError as error:
-            code = str(error.response.get("Error", {}).get("Code", ""))
+            code = _code(error.response.get("Error", {}))
             if code in GONE:
                 return None
             raise self._refusal(code, name) from None
@@ -316,6 +316,14 @@ class _Aws:
                 ]
             )
         return OutageError(f"AWS did not give {self.address(name)} ({code})")
+
+
+def _code(told: dict[str, str]) -> str:
+    """The error's code. One that came as XML arrives as a status with the text beside it."""
+    code, message = str(told.get("Code", "")), str(told.get("Message", ""))
+    if code.isdigit() and (found := re.search(r"<Code>(\w{1,80})</Code>", message)):
+        return found[1]
+    return "AccessDenied" if code == "403" else code
 
 
 def _keep_fresh(kept: weakref.ref[Secrets], refresh_s: float, retry_s: float) -> None:
