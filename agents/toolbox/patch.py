@@ -28,22 +28,23 @@ class Patch:
         if len(changes) > FILES_MAX:
             raise Refused(f"the patch has {len(changes)} files; at most {FILES_MAX} at once")
         after: dict[str, bytes | None] = {}
+        moved: dict[str, str] = {}
         told: list[str] = []
         faults: list[str] = []
         for change in changes:
             try:
-                told.append(self._one(change, after))
+                told.append(self._one(change, after, moved))
             except Refused as error:
                 faults.append(str(error))
         if faults:
             listed = "\n".join(f"- {fault}" for fault in faults)
             raise Refused(f"nothing was changed; the patch does not fit:\n{listed}")
-        self._store(after)
+        self._store(after, moved)
         files = [self._files.shown(real) for real, data in after.items() if data is not None]
         return {"ok": True, "text": "\n".join(told), "files": files}
 
-    def _one(self, change: Change, after: dict[str, bytes | None]) -> str:
-        """Work out one file into `after`; says what is done."""
+    def _one(self, change: Change, after: dict[str, bytes | None], moved: dict[str, str]) -> str:
+        """Work out one file into `after`, and `moved` (to: from); says what is done."""
         real = self._files.inside(change.path)
         shown = self._files.shown(real)
         there = after[real] is not None if real in after else os.path.lexists(real)
@@ -69,11 +70,11 @@ class Patch:
         taken = after[target] is not None if target in after else os.path.lexists(target)
         if taken:
             raise Refused(f"{change.to}: it exists already, {change.path} cannot be moved there")
-        after[real], after[target] = None, new
+        after[real], after[target], moved[target] = None, new, real
         more = f", changed ({_places(change)})" if change.hunks else ""
         return f"moved {shown} to {self._files.shown(target)}{more}"
 
-    def _store(self, after: dict[str, bytes | None]) -> None:
+    def _store(self, after: dict[str, bytes | None], moved: dict[str, str]) -> None:
         """Write everything; when one of them fails put back what was there."""
         before: list[tuple[str, bytes | None, int]] = []
         try:
@@ -85,10 +86,9 @@ class Patch:
                 if data is None:
                     os.unlink(real)
                 else:
-                    moved = next((was[2] for was in before if after[was[0]] is None), mode)
                     self._files.store(self._files.shown(real), real, data)
-                    if old is None and moved & 0o111:
-                        os.chmod(real, moved)
+                    if real in moved:
+                        os.chmod(real, next(was[2] for was in before if was[0] == moved[real]))
         except (OSError, Refused) as error:
             for real, old, mode in reversed(before):
                 self._restore(real, old, mode)
