@@ -220,7 +220,7 @@ async def _again(
         news.refusal = ForbiddenError("the call asked for something else before: use a new call")
         return None
     if before.request.epoch != request.epoch:
-        await docket.renew(tx, before, request.epoch)
+        before = await docket.renew(tx, before, request.epoch)
     if (
         done := await _expire(parts, tx, task, before, "nobody answered in time", news)
     ) is not None:

@@ -89,13 +89,14 @@ async def add(
     return approval(row)
 
 
-async def renew(tx: Session, found: Approval, epoch: int) -> None:
+async def renew(tx: Session, found: Approval, epoch: int) -> Approval:
     """The same call asks again under a newer epoch."""
-    await tx.execute(
+    row = await tx.fetchrow(
         "UPDATE approvals SET request = jsonb_set(request, '{epoch}', to_jsonb($2::integer))"
-        " WHERE id = $1",
+        f" WHERE id = $1 RETURNING {COLUMNS}",
         *(found.id, epoch),
     )
+    return found if row is None else approval(row)
 
 
 async def decide(

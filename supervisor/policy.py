@@ -30,7 +30,7 @@ class Rule(BaseModel):
     kind: Literal["tool", "domain", "command"]
     enabled: bool = True
     agents: tuple[str, ...] | None = None
-    level_max: int = Field(0, ge=0, le=ELEVATED)
+    level_max: int = Field(default=0, ge=0, le=ELEVATED)
     hosts: tuple[str, ...] = ()
     tools: tuple[str, ...] | None = None
     verbs: tuple[str, ...] | None = None
@@ -60,11 +60,11 @@ class Policy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    expires_s: float = Field(600.0, gt=0, le=86_400)
-    open_max: int = Field(5, ge=1)
-    per_minute: int = Field(5, ge=1)
-    denials_max: int = Field(2, ge=1)
-    level_max: int = Field(PRIVILEGED, ge=0, le=PRIVILEGED)
+    expires_s: float = Field(default=600.0, gt=0, le=86_400)
+    open_max: int = Field(default=5, ge=1)
+    per_minute: int = Field(default=5, ge=1)
+    denials_max: int = Field(default=2, ge=1)
+    level_max: int = Field(default=PRIVILEGED, ge=0, le=PRIVILEGED)
     auto: dict[str, Rule] = Field(default_factory=dict)
 
 
