@@ -24,6 +24,7 @@ from base.deadline import Deadline
 from base.errors import AIError, McpError
 from base.levels import Level, Levels
 from base.mcp import Server
+from base.redact import MARK
 from base.terminal import short
 from pai.record import Record
 
@@ -109,11 +110,11 @@ class Mcp:
             limit = Deadline.after(server.limit_s)
             answer = await connection.call(offer.tool, given, limit)
         except McpError as error:
-            told = f"{error}; what the call did is unknown"
+            told = f"{self._bare(server, str(error))}; what the call did is unknown"
             if connection.gone and (last := await self._lose(server.name)):
                 told += f" (the server's last words: {last})"
             return _failed(offer, told, foreign=True)
-        text = mcp_answer.text(server.name, answer)
+        text = self._bare(server, mcp_answer.text(server.name, answer))
         process = self._held[server.name].process
         if process is not None and (policy := process.refused()):
             text += f"\n{policy}"
@@ -164,7 +165,7 @@ class Mcp:
         deadline = Deadline.after(OPEN_S)
         try:
             if server.url is not None:
-                headers = self._headers(server)
+                headers = await asyncio.to_thread(self._headers, server)
                 made = await client.Connection.reach(server.url, headers, deadline)
             else:
                 inside = server.inside(level, self._levels)
@@ -195,6 +196,13 @@ class Mcp:
             plain = header.lower() == "authorization" and " " not in value
             headers[header] = f"Bearer {value}" if plain else value
         return headers
+
+    def _bare(self, server: Server, text: str) -> str:
+        """`text` without the secrets that the server was sent, which it may send back."""
+        for name in server.secrets.values():
+            if value := self._secret(name):
+                text = text.replace(value, MARK)
+        return text
 
     def _say(self, fault: str) -> None:
         """Each fault once."""

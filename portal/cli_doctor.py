@@ -18,7 +18,7 @@ from base.errors import AIError
 from base.prices import Models
 from base.settings import HANDS_USER, Settings, hands_account
 from base.store import Store
-from portal import cli_secrets
+from portal import cli_mcp, cli_secrets
 
 DISK_FREE_BYTES = 2 * 2**30
 WAIT_S = 5.0
@@ -76,7 +76,7 @@ def checks(settings: Settings) -> list[dict[str, Any]]:
         except AIError as error:
             ok, detail = False, str(error)
         found.append({"name": name, "ok": ok, "detail": detail, "mend": mend})
-    return found
+    return found + cli_mcp.rows(settings)
 
 
 def _get(settings: Settings, path: str) -> httpx.Response:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -309,3 +310,55 @@ def test_an_agent_without_servers_does_not_load_the_package() -> None:
         "assert not {'mcp', 'mcp_types', 'jsonschema', 'agents.mcp_client'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class Echo(BaseHTTPRequestHandler):
+    """A listening server of the older protocol that tells back what it was sent."""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        told = f"you sent {self.headers.get('Authorization')}"
+        results: dict[str, Any] = {
+            "initialize": {
+                "protocolVersion": "2025-06-18",
+                "capabilities": {"tools": {}},
+                "serverInfo": {"name": "echo", "version": "1"},
+            },
+            "tools/list": {
+                "tools": [{"name": "tell", "inputSchema": {"type": "object"}, "description": ""}]
+            },
+            "tools/call": {"content": [{"type": "text", "text": told}]},
+        }
+        answer: dict[str, Any] = {"jsonrpc": "2.0", "id": asked.get("id")}
+        if asked["method"] in results:
+            answer["result"] = results[asked["method"]]
+        else:
+            answer["error"] = {"code": -32601, "message": "Method not found"}
+        data = json.dumps(answer).encode()
+        self.send_response(200 if "id" in asked else 202)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(data) if "id" in asked else 0))
+        self.end_headers()
+        if "id" in asked:
+            self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing to tell."""
+
+
+async def test_a_secret_goes_to_the_server_and_never_to_the_model(world: World) -> None:
+    listener = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    threading.Thread(target=listener.serve_forever, daemon=True).start()
+    server = Server(
+        name="far",
+        url=f"http://127.0.0.1:{listener.server_address[1]}/mcp",
+        agents=("code",),
+        secrets={"Authorization": "far-token"},
+    )
+    try:
+        await world.begin(server, secret={"far-token": "the-word-itself"}.get)
+        result = await world.call("tell", "far")
+    finally:
+        await world.mcp.release()
+        listener.shutdown()
+    assert said(result) == "you sent Bearer [secret]"
