@@ -1,4 +1,7 @@
-"""`python -m agents NAME [--plain]`: one agent in this window; `--canary`: try the sandbox."""
+"""`python -m agents NAME [--plain]`: one agent in this window.
+
+`--canary` tries the sandbox; `--install-sandbox` and `--remove-sandbox` see to what it needs.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,24 @@ from functools import partial
 
 from pydantic import ValidationError
 
-from agents import keyboard, peer
+from agents import keyboard, peer, runtime_install, sandbox
+from agents.canary import canary
 from agents.desk import Desk
 from agents.feed import Feed
-from agents.hands import canary
+from agents.mcp_tools import Mcp
 from agents.notes import Notes
 from agents.parts import Parts
 from agents.reins import Reins
 from agents.transcript import Transcript
-from base import log, program, roster, streams
+from base import log, mcp, program, roster, streams
 from base.bus import Bus
 from base.errors import AIError, DecodeError
+from base.levels import Levels
+from base.limit import Limiter
 from base.llm import LLM
 from base.messages import Control, ModelCall, Outcome, decode
 from base.prices import Models
+from base.secrets import Secrets
 from base.settings import Settings, load
 
 logger = log.get("agents")
@@ -33,6 +40,8 @@ async def main(name: str, plain: bool, settings: Settings, stop: asyncio.Event) 
     """Wire the parts and run them until `stop`. Raises UnknownAgentError, BusError."""
     agents, models = roster.load(settings), Models.load(settings)
     spec = agents.get(name)
+    servers = mcp.load(settings, agents.agents)
+    transcript = Transcript(sys.stdout, plain=plain)
     bus = await Bus.open(settings.redis, name)
 
     async def spent(call: ModelCall) -> None:
@@ -48,10 +57,18 @@ async def main(name: str, plain: bool, settings: Settings, stop: asyncio.Event) 
         models=models,
         roster=agents,
         spec=spec,
-        transcript=Transcript(sys.stdout, plain=plain),
+        transcript=transcript,
         feed=Feed(bus=bus),
         reins=Reins(stop, publish),
         notes=Notes(name),
+        levels=Levels.load(settings),
+        limiter=await Limiter.open(settings),
+        mcp=Mcp(
+            servers.of(name),
+            user=settings.hands_user,
+            secret=partial(_secret, Secrets(settings)),
+            tell=lambda fault: transcript.line(fault, "33"),
+        ),
     )
     desk = Desk(parts, stop)
     parts.transcript.banner(
@@ -59,6 +76,8 @@ async def main(name: str, plain: bool, settings: Settings, stop: asyncio.Event) 
     )
     for fault in agents.faults:
         parts.transcript.line(f"roster: {fault}", "33")
+    for fault in servers.faults:
+        parts.transcript.line(f"mcp: {fault}", "33")
     drained = asyncio.Event()
     try:
         await program.watch(
@@ -77,7 +96,13 @@ async def main(name: str, plain: bool, settings: Settings, stop: asyncio.Event) 
         await parts.feed.flush()
         await desk.farewell()
         await parts.llm.close()
+        await parts.limiter.close()
         await bus.close()
+
+
+def _secret(secrets: Secrets, name: str) -> str | None:
+    value = secrets.get(name)
+    return None if value is None else value.get_secret_value()
 
 
 async def _warm(parts: Parts) -> None:
@@ -118,28 +143,37 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m agents", description=__doc__)
     parser.add_argument("name", nargs="?", help="an agent of the roster, such as code")
     parser.add_argument("--canary", action="store_true", help="prove the sandbox, then end")
+    parser.add_argument("--install-sandbox", action="store_true", help="install what it needs")
+    parser.add_argument("--remove-sandbox", action="store_true", help="take that away again")
     parser.add_argument("--plain", action="store_true", help="no colours")
     given = parser.parse_args()
-    if (given.name is None) is not given.canary:
-        parser.error("give the name of an agent, or --canary")
+    flags = (given.canary, given.install_sandbox, given.remove_sandbox)
+    if [given.name is not None, *flags].count(True) != 1:
+        parser.error("give the name of an agent, or one of the options about the sandbox")
     return given
 
 
-def _canary() -> int:
-    """Exit code of one trial of the sandbox; the reason goes to stderr."""
+def _about_sandbox(given: argparse.Namespace) -> int:
+    """Exit code of a trial, an installation or a removal; the reason goes to stderr."""
     try:
-        asyncio.run(canary(load().hands_user))
+        if given.canary:
+            asyncio.run(canary(load().hands_user))
+            print("holds: reads, connections, sockets were denied, a write worked")
+        elif given.install_sandbox:
+            who = sandbox.account(load().hands_user)
+            print(runtime_install.install(who).tree)
+        else:
+            runtime_install.remove()
     except AIError as error:
         print(error, file=sys.stderr)
         return program.EXIT_DIED
-    print("holds: a read and a connection were denied, a write worked")
     return 0
 
 
 if __name__ == "__main__":
     given = _arguments()
-    if given.canary:
-        sys.exit(_canary())
+    if given.name is None:
+        sys.exit(_about_sandbox(given))
     sys.stdout.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
     bare = given.plain or not sys.stdout.isatty()
     program.run(given.name, partial(main, given.name, bare))

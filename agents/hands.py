@@ -9,26 +9,25 @@ import asyncio
 import contextlib
 import itertools
 import json
-import os
-import secrets
-import shutil
 import signal
-import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agents import bubble, sandbox
-from agents.sandbox import Limits
+from agents import box, egress, sandbox
+from agents.box import Box
+from agents.indexes import Indexes
 from agents.tools import TOOLS, fault
-from agents.workspace import ownership, prepare
+from agents.workspace import frozen, ownership, prepare
 from base import log
 from base.deadline import Deadline
 from base.errors import SandboxError
-from base.settings import load
+from base.levels import STANDARD, Level
+from base.settings import Settings, load
 
 TEXT_MAX_BYTES = 64_000
+OUTPUT_BYTES = 10_000_000
 #: How long past a call's deadline its answer may take before the sandbox counts as dead.
 GRACE_S = 5.0
 CLOSE_S = 5.0
@@ -38,20 +37,28 @@ logger = log.get("hands")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolResult:
-    """`text` has at most 64 kB and says what was left out. `files` were written, by path."""
+    """`text` has at most 64 kB and says what was left out. `files` were written, by path.
+
+    refused: "host:port" blocked meanwhile; untrusted: where foreign text came from, or "".
+    """
 
     ok: bool
     text: str
     files: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    untrusted: str = ""
 
 
 class Hands:
     """Open one a task, close it in the end. Calls run one after the other."""
 
-    def __init__(self, process: asyncio.subprocess.Process, pidfd: int, workspace: Path) -> None:
+    def __init__(self, opened: Box, workspace: Path, level: Level) -> None:
         self.workspace = workspace
-        self._process = process
-        self._pidfd = pidfd
+        self.level = level
+        self._box = opened
+        self._process = opened.process
+        self._seen = egress.Seen()
+        self._added = asyncio.Event()
         self._numbers = itertools.count(1)
         self._lock = asyncio.Lock()
         self._waiting: tuple[int, asyncio.Future[dict[str, Any]]] | None = None
@@ -61,22 +68,27 @@ class Hands:
         self._readers = [
             asyncio.create_task(self._read(), name="hands-answers"),
             asyncio.create_task(self._complaints(), name="hands-complaints"),
+            asyncio.create_task(self._connections(), name="hands-connections"),
         ]
 
     @classmethod
-    async def open(cls, *, workspace: Path, user: str | None, limits: Limits = Limits()) -> Hands:
-        """Start the sandbox around `workspace`. SandboxError says why not, and what mends it."""
+    async def open(
+        cls, *, workspace: Path, user: str | None, level: Level, grants: Iterable[str] = ()
+    ) -> Hands:
+        """Start the sandbox around `workspace`. SandboxError says why not, and what mends it.
+
+        `grants`: "host:port" that a person allowed this task beside what the level does.
+        """
         who = sandbox.account(user)
-        real = prepare(workspace, load(), who)
-        process, pidfd = await bubble.start(real, who, limits.scratch_bytes)
-        hands = cls(process, pidfd, real)
+        settings = load()
+        real = await asyncio.to_thread(prepare, workspace, settings, who)
+        indexes = await Indexes.of(settings, level)
+        opened = await box.start(wish(real, settings, who, level, tuple(grants), indexes))
+        hands = cls(opened, real, level)
+        limits = {**level.limits.model_dump(), "output_bytes": OUTPUT_BYTES}
+        more = {"workspace": str(real), "limits": limits, "write": level.workspace == "write"}
         try:
-            first = await hands._ask(
-                "begin",
-                {},
-                Deadline.after(bubble.START_S),
-                {"workspace": str(real), "limits": asdict(limits)},
-            )
+            first = await hands._ask("begin", {}, Deadline.after(box.START_S), more)
         except BaseException:
             await hands.close()
             raise
@@ -95,9 +107,18 @@ class Hands:
             reason = f"{name} is not a tool of the sandbox"
         if reason is not None:
             return ToolResult(ok=False, text=reason)
+        self._seen.take()
         reply = await self._ask(name, input, deadline)
+        seen = self._seen.take()
         files = tuple(str(path)[:4096] for path in reply.get("files", ())[:1000])
-        return ToolResult(ok=reply["ok"], text=reply["text"], files=files)
+        policy = egress.told(seen.refused, self.level.name)
+        return ToolResult(
+            ok=reply["ok"],
+            text=f"{reply['text']}\n{policy}" if policy else reply["text"],
+            files=files,
+            refused=tuple(seen.refused),
+            untrusted=", ".join(_sources(seen.foreign, reply.get("untrusted")))[:1000],
+        )
 
     async def check(
         self, kind: str, input: dict[str, Any], *, deadline: Deadline
@@ -107,6 +128,17 @@ class Hands:
         `kind` is command, file, pattern or http. Takes nothing from the shell's state.
         """
         return await self._ask(f"check.{kind}", input, deadline)
+
+    async def allow(self, host: str) -> None:
+        """Let this task reach "host:port" from now on. SandboxError when the sandbox is gone."""
+        if self._broken is not None:
+            raise SandboxError(f"the sandbox is gone: {self._broken}")
+        self._added.clear()
+        self._box.say({"allow": host})
+        try:
+            await asyncio.wait_for(self._added.wait(), GRACE_S)
+        except TimeoutError as error:
+            raise SandboxError("the sandbox did not take the new address") from error
 
     @property
     def broken(self) -> bool:
@@ -120,16 +152,15 @@ class Hands:
             return
         self._closed.set()
         with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            signal.pidfd_send_signal(self._box.pidfd, signal.SIGKILL)
         try:
-            if not await bubble.ended(self._pidfd, Deadline.after(CLOSE_S)):
+            if not await box.ended(self._box.pidfd, Deadline.after(CLOSE_S)):
                 logger.error("sandbox outlived its kill", pid=self._process.pid)
         finally:
-            os.close(self._pidfd)
             for reader in self._readers:
                 reader.cancel()
             await asyncio.gather(*self._readers, return_exceptions=True)
-            await bubble.reap(self._process)
+            await self._box.remove()
 
     async def _ask(
         self, verb: str, input: dict[str, Any], deadline: Deadline, more: Mapping[str, Any] = {}
@@ -189,7 +220,7 @@ class Hands:
         if not reason:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(self._readers[1]), 1.0)
-            reason = bubble.explain(self._stderr.decode("utf-8", "replace"))
+            reason = box.explain(self._stderr.decode("utf-8", "replace"))
         await self._kill(reason)
 
     def _take(self, line: bytes) -> str:
@@ -210,11 +241,20 @@ class Hands:
         return ""
 
     async def _complaints(self) -> None:
-        """Keep the last of what bubblewrap and the toolbox print on stderr."""
+        """Keep the last of what the driver, bubblewrap and the toolbox print on stderr."""
         stderr = self._process.stderr
         assert stderr is not None
         while piece := await stderr.read(4096):
             self._stderr = (self._stderr + piece)[-4096:]
+
+    async def _connections(self) -> None:
+        """Take in what the driver tells of every connection."""
+        while line := await self._box.events.readline():
+            event = json.loads(line)
+            if "added" in event:
+                self._added.set()
+            else:
+                self._seen.note(event)
 
     def _fail(self, reason: str) -> None:
         """From now on every call raises; the one that waits does so at once."""
@@ -227,49 +267,36 @@ class Hands:
         if not self._closed.is_set():
             logger.warning("sandbox ended", error=reason)
             with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+                signal.pidfd_send_signal(self._box.pidfd, signal.SIGKILL)
 
 
-async def canary(user: str | None) -> None:
-    """Prove the sandbox: SandboxError unless a read and a connection are denied, a write works."""
-    who = sandbox.account(user)
-    folder = Path(tempfile.mkdtemp(prefix="ai-canary-", dir="/tmp"))
-    listener = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
-    port = listener.sockets[0].getsockname()[1]
-    word = secrets.token_hex(8)
-    try:
-        folder.chmod(0o755)
-        (folder / "outside").write_text(f"{word}\n", encoding="utf-8")
-        workspace = folder / "workspace"
-        workspace.mkdir()
-        if who.switch:
-            os.chown(workspace, who.uid, who.gid)
-        script = (
-            f"cat {folder}/outside && echo READ\ncat /etc/shadow && echo READ\n"
-            f"(exec 3<>/dev/tcp/127.0.0.1/{port}) && echo CONNECTED\n"
-            f"touch /usr/canary /etc/canary && echo WROTE\necho {word} > inside; echo done"
-        )
-        hands = await Hands.open(workspace=workspace, user=user)
-        try:
-            result = await hands.call("shell", {"command": script}, deadline=Deadline.after(10))
-        finally:
-            await hands.close()
-        _judge(result.text, workspace / "inside", word)
-    finally:
-        listener.close()
-        shutil.rmtree(folder, ignore_errors=True)
+def _sources(seen: Iterable[str], told: object) -> Iterable[str]:
+    """Hosts that were reached, and the address that the tool itself names."""
+    return dict.fromkeys([*([str(told)] if told else []), *seen])
 
 
-def _judge(text: str, inside: Path, word: str) -> None:
-    lines = text.splitlines()
-    for mark, fault_text in (
-        ("READ", "a file outside the workspace could be read"),
-        ("CONNECTED", "a network connection could be made"),
-        ("WROTE", "the system could be written"),
-    ):
-        if mark in lines:
-            raise SandboxError(f"the sandbox does not hold: {fault_text}")
-    if "done" not in lines or word in text:
-        raise SandboxError(f"the sandbox does not work: {text[-300:]}")
-    if not inside.is_file() or inside.read_text(encoding="utf-8").strip() != word:
-        raise SandboxError("the sandbox does not work: the workspace could not be written")
+def wish(
+    workspace: Path,
+    settings: Settings,
+    who: sandbox.Account,
+    level: Level,
+    grants: tuple[str, ...],
+    indexes: Indexes,
+) -> box.Wish:
+    """What a sandbox at `level` shows and lets do."""
+    state = (settings.home, settings.run, settings.workspaces, Path("/etc/ai-infra"))
+    return box.Wish(
+        workspace=workspace,
+        who=who,
+        writable=level.workspace == "write",
+        read=(*level.read, *indexes.paths),
+        write=level.write,
+        frozen=frozen(workspace, settings, who) if level.workspace == "write" else (),
+        hidden=[str(path) for path in state],
+        rules=egress.rules(level, grants, indexes.addresses),
+        denied_ranges=egress.PRIVATE if egress.open_ports(level) else (),
+        why=egress.REASON.format(level=level.name),
+        scratch_bytes=level.limits.scratch_bytes,
+        environment=indexes.environment,
+        with_node=level.rank >= STANDARD,
+    )

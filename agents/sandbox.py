@@ -1,52 +1,52 @@
-"""Where the hands work: what of this machine the sandbox shows, and bubblewrap's arguments.
+"""Where the hands work: what of this machine the sandbox shows.
 
-`look` measures, `argv` is a pure function of what was measured. The workspace appears at its own
-real path, so that a path in a compiler's message is the path that the person has.
+`look` measures; `settings`, `first` and `last` are pure functions of what was measured: the
+runtime's settings, and bubblewrap's arguments that we lay around the runtime's. The workspace
+appears at its own real path, so that a path in a compiler's message is the path that the person
+has.
 """
 
 from __future__ import annotations
 
 import os
 import pwd
+import shlex
 import shutil
 import stat
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from base.errors import SandboxError
 
 TOOLBOX = "/run/hands/toolbox.zip"
 START = f"import sys; sys.path[:0] = [{TOOLBOX!r}]; from toolbox.server import main; main()"
 HOME = "/home/hands"
-ENVIRONMENT = {
-    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "HOME": HOME,
-    "LANG": "C.UTF-8",
-    "TERM": "dumb",
-}
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ROOT_NAMES = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 ETC_NAMES = (
     "alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "ssl/certs", "ssl/openssl.cnf",
     "ca-certificates", "pki", "localtime", "timezone", "mime.types", "magic", "perl",
     "java-11-openjdk", "java-17-openjdk", "java-21-openjdk", "java-25-openjdk",
 )  # fmt: skip
-#: Empty folders in memory, each with one part in so many of `Limits.scratch_bytes`.
-SCRATCH = {"/tmp": 1, "/home": 2, "/var/tmp": 8, "/dev/shm": 8, "/run": 32, "/root": 32}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What one task's hands may take. Processes count together, the rest is for each process."""
-
-    processes: int = 256
-    memory_bytes: int = 4 << 30
-    file_bytes: int = 2 << 30
-    open_files: int = 1024
-    cpu_s: int = 3600
-    scratch_bytes: int = 512 << 20
-    output_bytes: int = 10_000_000
+#: Folders in memory that may be written, each with one part in so many of `scratch_bytes`.
+SCRATCH = {"/tmp": 1, "/home": 1, "/var/tmp": 8, "/dev/shm": 8, "/run": 32, "/root": 32}
+#: Folders of the kernel, which the runtime mounts anew; /sys is emptied by us.
+KERNEL = {"proc", "dev", "sys"}
+#: What the runtime sets in the environment and nothing here needs.
+NOISE = (
+    "SANDBOX_RUNTIME", "CLAUDE_CODE_HOST_HTTP_PROXY_PORT", "CLAUDE_CODE_HOST_SOCKS_PROXY_PORT",
+    "CLOUDSDK_PROXY_TYPE", "CLOUDSDK_PROXY_ADDRESS", "CLOUDSDK_PROXY_PORT",
+    "CLOUDSDK_PROXY_USERNAME", "CLOUDSDK_PROXY_PASSWORD", "DOCKER_HTTP_PROXY",
+    "DOCKER_HTTPS_PROXY", "RSYNC_PROXY", "FTP_PROXY", "ftp_proxy", "GRPC_PROXY", "grpc_proxy",
+)  # fmt: skip
+#: Programs the sandbox is made of, and the package of each.
+PACKAGES = {"bwrap": "bubblewrap", "socat": "socat", "rg": "ripgrep", "setpriv": "util-linux"}
+#: On which bubblewrap tells its child, of the numbers inside the driver's command.
+INFO_FD = 5
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,61 +61,113 @@ class Account:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What the sandbox shows. `roots`: name below / to its link target, or None for a folder.
+    """What the sandbox shows and lets do. Every path is real and there.
 
-    `more`: further folders shown read-only; `files`: path inside to the descriptor it is from.
+    roots: the folders in / that are no links; read, write: what is shown of them; hidden: never
+    shown, not even below what is read; frozen: read-only though below what is written; box: the
+    folder with what is handed in; private_etc: names below /etc that are made up.
     """
 
-    bwrap: str
-    python: str
     workspace: str
-    roots: Mapping[str, str | None]
-    files: Mapping[str, int]
-    info_fd: int
-    more: Sequence[str] = ()
-    scratch_bytes: int = 512 << 20
-    environment: Mapping[str, str] = field(default_factory=lambda: ENVIRONMENT)
+    writable: bool
+    roots: tuple[str, ...]
+    read: tuple[str, ...]
+    write: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
+    box: str
+    private_etc: tuple[str, ...]
+    python: str
+    code: str
+    scratch_bytes: int
+    environment: Mapping[str, str]
 
 
-def argv(view: View) -> list[str]:
-    """The whole command line: no network, no capabilities, process 1 is the toolbox."""
-    out = [view.bwrap, "--unshare-user", "--disable-userns", "--unshare-pid", "--unshare-ipc"]
-    out += ["--unshare-uts", "--unshare-cgroup-try", "--unshare-net", "--hostname", "hands"]
-    out += ["--cap-drop", "ALL", "--new-session", "--die-with-parent", "--as-pid-1"]
-    out += ["--info-fd", str(view.info_fd), "--clearenv"]
+def settings(view: View) -> dict[str, Any]:
+    """The runtime's own settings. No domain is allowed there, so that each one is asked for."""
+    written = ((view.workspace,) if view.writable else ()) + view.write
+    shown = view.read if view.writable else (*view.read, view.workspace)
+    return {
+        "network": {"allowedDomains": [], "deniedDomains": []},
+        "filesystem": {
+            "denyRead": [_literal(path) for path in ("/", *view.hidden)],
+            "allowRead": [_literal(path) for path in shown],
+            "allowWrite": [_literal(path) for path in written],
+            "denyWrite": [_literal(path) for path in view.frozen],
+        },
+        "bwrapPath": f"{view.code}/bwrap",
+        "socatPath": f"{view.code}/socat",
+        "allowGitConfig": True,
+    }
+
+
+def command(view: View) -> str:
+    """What runs inside, as a line for bash. No `pkill python` in there means it."""
+    words = [view.python, "-I", "-S", "-B", "-X", "utf8", "-c", START]
+    return f"exec -a hands {shlex.join(words)}"
+
+
+def line(words: Sequence[str]) -> str:
+    """A program and its arguments as a shell's line, which becomes the program."""
+    return f"exec {shlex.join(words)}"
+
+
+def first(info_fd: int) -> list[str]:
+    """bubblewrap's arguments that come before those of the runtime."""
+    out = ["--clearenv", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    return [*out, "--hostname", "hands", "--info-fd", str(info_fd)]
+
+
+def last(view: View) -> list[str]:
+    """bubblewrap's arguments that come behind those of the runtime, and so win."""
+    out: list[str] = []
+    for name in NOISE:
+        out += ["--unsetenv", name]
     for name, value in view.environment.items():
         out += ["--setenv", name, value]
-    out += ["--ro-bind", "/usr", "/usr"]
-    for name, target in view.roots.items():
-        out += (
-            ["--symlink", target, f"/{name}"] if target else ["--ro-bind", f"/{name}", f"/{name}"]
-        )
-    out += ["--perms", "0755", "--dir", "/etc"]
-    for name in ETC_NAMES:
-        out += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
-    out += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
-    for path, share in SCRATCH.items():
-        out += ["--perms", "1777", "--size", str(view.scratch_bytes // share), "--tmpfs", path]
-    out += ["--dir", HOME]
-    for path in view.more:
-        out += ["--ro-bind", path, path]
-    for path, fd in view.files.items():
-        out += ["--perms", "0444", "--ro-bind-data", str(fd), path]
-    out += ["--bind", view.workspace, view.workspace, "--remount-ro", "/"]
-    out += ["--chdir", view.workspace, "--"]
-    return [*out, view.python, "-I", "-S", "-B", "-X", "utf8", "-c", START]
+    scratch = shares(view.scratch_bytes)
+    out += ["--perms", "1777", "--size", str(scratch["/dev/shm"]), "--tmpfs", "/dev/shm"]
+    out += ["--remount-ro", "/dev", "--size", "4096", "--tmpfs", "/sys", "--remount-ro", "/sys"]
+    out += ["--perms", "0755", "--dir", HOME]
+    for name in view.private_etc:
+        out += ["--ro-bind", f"{view.box}/etc/{name}", f"/etc/{name}"]
+    out += ["--ro-bind", f"{view.box}/toolbox.zip", TOOLBOX]
+    shown = (*view.read, *view.write, view.workspace)
+    for root in view.roots:
+        if root not in scratch and not any(_within(root, path) for path in shown):
+            out += ["--remount-ro", root]
+    return [*out, "--chdir", view.workspace]
+
+
+def shares(scratch_bytes: int) -> dict[str, int]:
+    """Bytes of each scratch folder."""
+    return {path: scratch_bytes // share for path, share in SCRATCH.items()}
+
+
+def environment(
+    rules: Sequence[str], more: Mapping[str, str], *, node: str | None
+) -> dict[str, str]:
+    """The variables inside, beside the runtime's own about its proxy.
+
+    `rules`: the addresses that may be reached; a loopback host among them is asked for by proxy.
+    """
+    reached = {rule.rpartition(":")[0] for rule in rules}
+    direct = ",".join(host for host in LOOPBACK if host not in reached)
+    path = f"{HOME}/.local/bin:{PATH}" + (f":{node}/bin" if node else "")
+    own = {"PATH": path, "HOME": HOME, "LANG": "C.UTF-8", "TERM": "dumb", "TMPDIR": "/tmp"}
+    return {**own, "NO_PROXY": direct, "no_proxy": direct, **more}
 
 
 def etc(account: Account) -> dict[str, str]:
-    """The files of /etc that are made up, so that no account of the machine is told."""
+    """The files of /etc that are made up, by name, so that no account of the machine is told."""
     who = f"hands:x:{account.uid}:{account.gid}::{HOME}:/bin/bash\n"
     return {
-        "/etc/passwd": f"root:x:0:0::/root:/bin/sh\n{who}nobody:x:65534:65534::/:/bin/false\n",
-        "/etc/group": f"root:x:0:\nhands:x:{account.gid}:\nnogroup:x:65534:\n",
-        "/etc/hosts": "127.0.0.1 localhost hands\n::1 localhost\n",
-        "/etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
-        "/etc/resolv.conf": "# no network\n",
-        "/etc/gitconfig": "[safe]\n\tdirectory = *\n"
+        "passwd": f"root:x:0:0::/root:/bin/sh\n{who}nobody:x:65534:65534::/:/bin/false\n",
+        "group": f"root:x:0:\nhands:x:{account.gid}:\nnogroup:x:65534:\n",
+        "hosts": "127.0.0.1 localhost hands\n::1 localhost\n",
+        "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
+        "resolv.conf": "# names are resolved by the proxy\n",
+        "gitconfig": "[safe]\n\tdirectory = *\n"
         "[user]\n\tname = AI Infrastructure\n\temail = agent@localhost\n",
     }
 
@@ -142,21 +194,51 @@ def account(user: str | None) -> Account:
     return Account(name=user, uid=entry.pw_uid, gid=entry.pw_gid, switch=True)
 
 
-def bwrap() -> str:
-    """The path of bubblewrap, or SandboxError with the line that installs it."""
-    path = shutil.which("bwrap")
-    if path is None:
-        raise SandboxError("bubblewrap is not installed: apt-get install bubblewrap")
-    return path
+def programs() -> dict[str, str]:
+    """The paths of what the sandbox needs, or SandboxError with the line that installs it."""
+    found = {name: shutil.which(name) for name in PACKAGES}
+    missing = [PACKAGES[name] for name, path in found.items() if path is None]
+    if missing:
+        raise SandboxError(
+            f"{', '.join(missing)} not installed: apt-get install {' '.join(missing)}"
+        )
+    return {name: path for name, path in found.items() if path is not None}
 
 
-def roots() -> dict[str, str | None]:
-    """How /bin, /lib and the like look on this machine."""
-    return {
-        name: os.readlink(f"/{name}") if os.path.islink(f"/{name}") else None
-        for name in ROOT_NAMES
-        if os.path.isdir(f"/{name}")
-    }
+def look(
+    *, workspace: Path, writable: bool, read: Sequence[str], write: Sequence[str],
+    frozen: Sequence[str], hidden: Sequence[str], box: Path, who: Account, code: Path,
+    scratch_bytes: int, environment: Mapping[str, str],
+) -> View:  # fmt: skip
+    """Measure this machine for a view of it. Paths that are not there are left out."""
+    interpreter, more = python(who)
+    roots = tuple(
+        sorted(entry.path for entry in os.scandir("/") if entry.is_dir(follow_symlinks=False))
+    )
+    system = ["/usr", *(f"/{name}" for name in ROOT_NAMES if f"/{name}" in roots)]
+    system += [f"/etc/{name}" for name in ETC_NAMES]
+    shown = dict.fromkeys(os.path.realpath(path) for path in (*system, *more, *read))
+    open_etc = any(_within("/etc", path) for path in shown)
+    return View(
+        workspace=str(workspace),
+        writable=writable,
+        roots=tuple(path for path in roots if path[1:] not in KERNEL),
+        read=tuple(path for path in shown if os.path.exists(path)),
+        write=tuple(os.path.realpath(path) for path in write if os.path.isdir(path)),
+        hidden=tuple(os.path.realpath(path) for path in hidden if os.path.isdir(path)),
+        frozen=tuple(frozen),
+        box=str(box),
+        private_etc=tuple(
+            name
+            for name in etc(who)
+            if not open_etc
+            or (os.path.isfile(f"/etc/{name}") and not os.path.islink(f"/etc/{name}"))
+        ),
+        python=interpreter,
+        code=str(code),
+        scratch_bytes=scratch_bytes,
+        environment=environment,
+    )
 
 
 def python(who: Account) -> tuple[str, tuple[str, ...]]:
@@ -197,3 +279,12 @@ def _own_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def _literal(path: str) -> str | dict[str, Any]:
+    """A path as the runtime takes it: marked when it would read as a pattern."""
+    return {"path": path, "literal": True} if set("*?[]") & set(path) else path
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")

@@ -9,6 +9,14 @@ from agents.sandbox import SCRATCH, Account, blocked
 from base.errors import SandboxError
 from base.settings import Settings
 
+#: Run by a person's shell, editor or tools when that person works in the folder.
+START_FILES = {
+    ".bashrc", ".bash_profile", ".bash_login", ".bash_logout", ".profile", ".zshrc", ".zshenv",
+    ".zprofile", ".zlogin", ".gitconfig", ".gitmodules", ".envrc", ".ripgreprc", ".mcp.json",
+    ".vscode", ".idea", ".claude",
+}  # fmt: skip
+#: How deep and how far repositories are looked for below a workspace.
+DEPTH_MAX, FOLDERS_MAX = 3, 2000
 SYSTEM = ("/usr", "/etc", "/proc", "/dev", "/sys", "/boot", "/bin", "/sbin", "/lib", "/lib64")
 
 
@@ -58,6 +66,44 @@ def prepare(workspace: Path, settings: Settings, who: Account) -> Path:
             f"setfacl -m u:{who.name}:x {folder}, or give another folder"
         )
     return real
+
+
+def frozen(workspace: Path, settings: Settings, who: Account) -> tuple[str, ...]:
+    """What the hands may not change in a folder that a person gave: what would run as that person.
+
+    The hooks and the configuration of the repositories in it, and start files of shells and
+    editors, as far as they are there. Empty for the product's own workspaces while the hands have
+    an account of their own: git runs nothing of a folder that belongs to another.
+    """
+    if who.switch and workspace.is_relative_to(os.path.realpath(settings.workspaces)):
+        return ()
+    found: list[str] = []
+    left = FOLDERS_MAX
+    folders = [(str(workspace), 0)]
+    while folders and left:
+        folder, depth = folders.pop()
+        left -= 1
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError:
+            continue
+        for entry in entries:
+            if entry.name == ".git":
+                found += _repository(entry)
+            elif entry.name in START_FILES and not entry.is_symlink():
+                found.append(entry.path)
+            elif depth < DEPTH_MAX and entry.is_dir(follow_symlinks=False):
+                folders.append((entry.path, depth + 1))
+    return tuple(found)
+
+
+def _repository(entry: os.DirEntry[str]) -> list[str]:
+    """Hooks and configuration of a repository; a file `.git` points to one elsewhere."""
+    if not entry.is_dir(follow_symlinks=False):
+        return [] if entry.is_symlink() else [entry.path]
+    parts = ("hooks", "config", "config.worktree")
+    paths = [os.path.join(entry.path, part) for part in parts]
+    return [path for path in paths if os.path.exists(path) and not os.path.islink(path)]
 
 
 def ownership(workspace: str, who: Account) -> str:

@@ -17,6 +17,10 @@ _POLL_S = 0.5
 _KILL_S = 2.0
 _F_SETPIPE_SZ = 1031
 _DEFAULTS = [signal.SIGPIPE, signal.SIGXFSZ, signal.SIGALRM, signal.SIGCHLD, signal.SIGINT]
+#: What a command may send to all it sees; this program goes on.
+_UNHEARD = [
+    signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2,
+]  # fmt: skip
 
 
 class Running:
@@ -44,7 +48,8 @@ class Processes:
         self._wake, wake_write = os.pipe()
         for fd in (self._wake, wake_write):
             os.set_blocking(fd, False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for number in (signal.SIGCHLD, *_UNHEARD):
+            signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         self._null = os.open(os.devnull, os.O_RDONLY)
         self._now: Running | None = None

@@ -32,7 +32,7 @@ TYPE_CHECKING = False  # typing itself is slow to import
 if TYPE_CHECKING:
     from typing import Any
 
-_PR_SET_DUMPABLE = 4
+_PR_SET_DUMPABLE, _PR_SET_NAME = 4, 15
 _IDLE_S = 3600.0
 #: What the shells on the way here left in the environment.
 _OF_A_SHELL = {"PWD", "OLDPWD", "SHLVL", "_", "SRT_ALLOW_NESTED_USERNS"}
@@ -109,8 +109,10 @@ def begin(lines: Lines, out: int) -> Toolbox:
     _limit(resource.RLIMIT_NOFILE, limits["open_files"])
     _limit(resource.RLIMIT_CPU, limits["cpu_s"])
     _limit(resource.RLIMIT_CORE, 0)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_NAME, b"hands", 0, 0, 0)
     # Not dumpable: the tools' processes cannot open /proc/1/fd or /proc/1/mem.
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0):
+    if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")
     os.umask(0o022)
     workspace = first["workspace"]

@@ -14,8 +14,10 @@ from present import need
 
 from agents.hands import Hands, ToolResult
 from base.deadline import Deadline
+from base.levels import Levels
 from base.settings import HANDS_USER, hands_account
 
+STANDARD = Levels.load().get("standard")
 Call = Callable[..., ToolResult]
 
 
@@ -53,7 +55,7 @@ def workspace(ground: Path, hands_user: str | None) -> Path:
 
 @pytest.fixture
 async def hands(workspace: Path, hands_user: str | None) -> AsyncIterator[Hands]:
-    opened = await Hands.open(workspace=workspace, user=hands_user)
+    opened = await Hands.open(workspace=workspace, user=hands_user, level=STANDARD)
     yield opened
     await opened.close()
 

@@ -8,19 +8,23 @@ import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from present import need, wait_for
 
-from agents import sandbox
-from agents.hands import Hands, canary
+from agents import runtime_install, sandbox
+from agents.canary import canary
+from agents.hands import Hands
 from base.deadline import Deadline
 from base.errors import SandboxError
+from base.levels import Levels
 
 pytest_plugins = ["boxed"]
+
+STANDARD = Levels.load().get("standard")
 
 SECRET = "open-sesame-4711"
 
@@ -76,14 +80,19 @@ async def test_the_system_tells_nothing_of_its_people(call) -> None:
     assert "authorized_keys" not in shown
     assert "No such file or directory" in shown
     for path in ("/etc/shadow", "/etc/gshadow", "/etc/sudoers", "/root/.ssh", "/sys", "/boot"):
-        gone = await call("shell", command=f"ls {path} && echo THERE")
+        gone = await call("shell", command=f"ls -A {path} | grep . && echo THERE")
         assert "THERE" not in gone.text, path
 
 
 async def test_the_environment_and_process_1_give_nothing(call, monkeypatch) -> None:
     env = await call("shell", command="env; tr '\\0' '\\n' < /proc/self/environ")
     names = {line.split("=")[0] for line in env.text.splitlines()[1:] if "=" in line}
-    assert names <= {"PATH", "HOME", "LANG", "TERM", "PWD", "OLDPWD", "SHLVL", "_"}
+    proxy = {name for name in names if name.upper().endswith("_PROXY")}
+    own = {"PATH", "HOME", "LANG", "TERM", "TMPDIR", "PWD", "OLDPWD", "SHLVL", "_"}
+    runtime = {"GIT_SSH_COMMAND", "GIT_CONFIG_PARAMETERS", "JAVA_TOOL_OPTIONS"}
+    indexes = {name for name in names if name.lower().startswith(("pip_", "npm_config_"))}
+    assert names <= own | proxy | runtime | indexes
+    assert {"HTTPS_PROXY", "NO_PROXY"} <= proxy
     for thing in ("environ", "mem", "fd/1", "maps", "cwd/x"):
         denied = await call("shell", command=f"head -c 1 /proc/1/{thing} && echo READ")
         assert "READ" not in denied.text, thing
@@ -95,10 +104,25 @@ async def test_nothing_can_be_said_in_the_protocols_name(call) -> None:
         "shell",
         command="for fd in /proc/1/fd/* /proc/[0-9]*/fd/*; do "
         f"echo '{forged}' > $fd; done 2>/dev/null; "
-        "for n in 3 4 5 6 7 8 9 10 11; do echo x >&$n; done; kill -9 1; kill -STOP 1; kill -9 -1",
+        "for n in 3 4 5 6 7 8 9 10 11; do echo x >&$n; done; kill -9 1; kill -STOP 1; kill -15 -1",
     )
     assert "forged" not in result.text.splitlines()[0]
     assert (await call("shell", command="echo alive")).text == "exit code 0\nalive"
+
+
+async def test_killing_by_name_or_signal_spares_the_hands(call) -> None:
+    for command in ("pkill -9 python3", "pkill -9 -f python", "killall -9 python3.11", "kill -1 2"):
+        await call("shell", command=f"sleep 50 & {command}")
+    await call("shell", command="for n in 1 2 3 10 12 15; do kill -$n -1; done")
+    assert (await call("shell", command="echo alive")).text == "exit code 0\nalive"
+
+
+async def test_hands_that_kill_themselves_are_an_error_and_leave_nothing(
+    call, hands: Hands
+) -> None:
+    with pytest.raises(SandboxError, match="the sandbox is gone: it was killed"):
+        await call("shell", command="setsid sleep 300 & sleep 300 & kill -9 -1")
+    wait_for("the end", lambda: not Path(f"/proc/{hands._box.pid}").exists())
 
 
 @pytest.mark.parametrize(
@@ -233,8 +257,10 @@ async def test_no_tmux_server_can_be_steered(call, short_tmp: Path) -> None:
 
 async def test_no_capability_no_setuid_no_device_no_mount(call, workspace: Path) -> None:
     told = await call("shell", command="grep -E 'Cap|NoNewPrivs' /proc/self/status; id -u; id -G")
-    caps = [line.split()[1] for line in told.text.splitlines() if line.startswith("Cap")]
-    assert set(caps) == {"0" * 16}
+    lines = [line.split() for line in told.text.splitlines() if line.startswith("Cap")]
+    caps = {line[0]: line[1] for line in lines}
+    del caps["CapBnd:"]  # a ceiling that nothing can rise to without new privileges
+    assert set(caps.values()) == {"0" * 16}
     assert "NoNewPrivs:\t1" in told.text
     assert "0" not in told.text.splitlines()[-2:]
     for command in (
@@ -287,11 +313,11 @@ async def test_two_hands_do_not_see_each_other(
     second.mkdir()
     if hands_user is not None:
         shutil.chown(second, hands_user)
-    other = await Hands.open(workspace=second, user=hands_user)
+    other = await Hands.open(workspace=second, user=hands_user, level=STANDARD)
     try:
         command = {"command": f"echo {SECRET} > note; exec -a {SECRET} sleep 60 &"}
         await other.call("shell", command, deadline=Deadline.after(20))
-        seen = await call("shell", command=f"cat {second}/note; ls {ground}; ps axww; kill -9 -1")
+        seen = await call("shell", command=f"cat {second}/note; ls {ground}; ps axww; kill -15 -1")
         assert SECRET not in seen.text
         assert "second" not in seen.text.splitlines()
         still = await other.call("shell", {"command": "ps ax"}, deadline=Deadline.after(20))
@@ -304,35 +330,48 @@ async def test_the_canary_sings_only_in_a_sandbox_that_holds(
     hands_user: str | None, ground: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await canary(hands_user)
-    whole = sandbox.argv
-
-    def without(*names: str) -> Callable[[sandbox.View], list[str]]:
-        return lambda view: [part for part in whole(view) if part not in names]
-
-    def showing(view: sandbox.View) -> list[str]:
-        return whole(replace(view, more=("/tmp",)))
-
-    for leak, told in (
-        (without("--unshare-net"), "a network connection could be made"),
-        (showing, "a file outside the workspace could be read"),
-    ):
-        monkeypatch.setattr(sandbox, "argv", leak)
-        with pytest.raises(SandboxError, match=told):
+    look = sandbox.look
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            sandbox, "look", lambda **given: look(**{**given, "read": [*given["read"], "/tmp"]})
+        )
+        with pytest.raises(SandboxError, match="a file outside the workspace could be read"):
             await canary(hands_user)
+    with monkeypatch.context() as patch:
+        _without(patch, ground, "--unshare-net")
+        with pytest.raises(SandboxError, match="a network connection could be made"):
+            await canary(hands_user)
+
+
+def _without(patch: pytest.MonkeyPatch, ground: Path, *words: str) -> None:
+    """Take words out of bubblewrap's arguments, by a bubblewrap of our own."""
+    find = runtime_install.find
+
+    def leaky(who: sandbox.Account) -> runtime_install.Runtime:
+        found = find(who)
+        code = ground / "code"
+        shutil.copytree(found.code, code, dirs_exist_ok=True)
+        script = (code / "bwrap").read_text(encoding="utf-8")
+        skip = "|".join(words)
+        mark = "    shift\n"
+        assert mark in script
+        script = script.replace(mark, f'{mark}    case "$word" in {skip}) continue ;; esac\n', 1)
+        (code / "bwrap").write_text(script, encoding="utf-8")
+        return replace(found, code=code)
+
+    patch.setattr(runtime_install, "find", leaky)
 
 
 async def test_with_the_network_on_the_network_test_is_red(
     workspace: Path,
+    ground: Path,
     hands_user: str | None,
     listener: tuple[int, list[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The control of `test_no_way_to_the_network`: its first try does get through."""
-    whole = sandbox.argv
-    monkeypatch.setattr(
-        sandbox, "argv", lambda view: [part for part in whole(view) if part != "--unshare-net"]
-    )
-    opened = await Hands.open(workspace=workspace, user=hands_user)
+    _without(monkeypatch, ground, "--unshare-net")
+    opened = await Hands.open(workspace=workspace, user=hands_user, level=STANDARD)
     try:
         command = {"command": TRIES[0].format(port=listener[0])}
         result = await opened.call("shell", command, deadline=Deadline.after(20))

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from agents import sandbox
 from agents.hands import Hands
 from base.deadline import Deadline
+from base.levels import Levels
 
 pytest_plugins = ["boxed"]
+
+STANDARD = Levels.load().get("standard")
 
 
 async def test_write_makes_parents_replaces_whole_and_keeps_the_mode(call, workspace: Path) -> None:
@@ -171,10 +175,11 @@ async def test_grep_without_ripgrep(
 ) -> None:
     """An empty PATH hides ripgrep; a pattern that never ends is given up at the deadline."""
     monkeypatch.setattr(
-        "agents.sandbox.ENVIRONMENT",
-        {"PATH": "/none", "HOME": "/tmp", "LANG": "C.UTF-8", "TERM": "dumb"},
+        sandbox,
+        "environment",
+        lambda *_, **__: {"PATH": "/none", "HOME": "/tmp", "LANG": "C.UTF-8", "TERM": "dumb"},
     )
-    hands = await Hands.open(workspace=workspace, user=hands_user)
+    hands = await Hands.open(workspace=workspace, user=hands_user, level=STANDARD)
     try:
         await _grep_all(hands, workspace)
         (workspace / "evil").write_text("a" * 60 + "!", encoding="utf-8")

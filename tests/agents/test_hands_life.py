@@ -11,20 +11,23 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 from present import wait_for
 
-from agents import bubble, sandbox
+from agents import box, runtime_install, sandbox
 from agents.hands import Hands
-from agents.sandbox import Limits
 from base.deadline import Deadline
 from base.errors import SandboxError
+from base.levels import Levels
 from base.settings import load
 
 pytest_plugins = ["boxed"]
+
+STANDARD = Levels.load().get("standard")
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
@@ -78,20 +81,42 @@ async def test_everything_dies_with_the_agent(
         from pathlib import Path
         from agents.hands import Hands
         from base.deadline import Deadline
+        from base.levels import Levels
         async def main():
-            hands = await Hands.open(workspace=Path({str(workspace)!r}), user={hands_user!r})
+            hands = await Hands.open(
+                workspace=Path({str(workspace)!r}),
+                user={hands_user!r},
+                level=Levels.load().get("standard"),
+            )
             command = "(exec -a {word} setsid sleep 300 &) ; exec -a {word} sleep 300"
             await hands.call("shell", {{"command": command}}, deadline=Deadline.after(300))
         asyncio.run(main())
     """
+    before = set(Path("/tmp").glob(f"{box.PREFIX}*"))
     agent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)])
     try:
         wait_for("the sleepers", lambda: len(processes_with(f"{workspace}")) >= 1)
         wait_for("the sleeper", lambda: len(_named(word)) >= 1)
+        folders = set(Path("/tmp").glob(f"{box.PREFIX}*")) - before
+        assert _ours(folders)
     finally:
         agent.kill()
         agent.wait(10)
     wait_for("the end of all", lambda: _named(word) == [] and not _bwraps(workspace))
+    wait_for("the end of the driver", lambda: not _ours(folders))
+    box.sweep()
+    assert [folder for folder in folders if folder.exists()] == []
+
+
+def _ours(folders: set[Path]) -> list[int]:
+    """The drivers and bridges of these sandboxes."""
+    return [
+        process.pid
+        for process in psutil.process_iter(["environ"])
+        if any(
+            str(folder) in (process.info["environ"] or {}).get("TMPDIR", "") for folder in folders
+        )
+    ]
 
 
 def _named(word: str) -> list[int]:
@@ -109,7 +134,7 @@ def _bwraps(workspace: Path) -> list[int]:
     return [pid for pid in processes_with(str(workspace)) if _is(pid, "bwrap")]
 
 
-@pytest.mark.parametrize("victim", ["bwrap", "process 1"])
+@pytest.mark.parametrize("victim", ["bwrap", "process 1", "driver"])
 async def test_a_sandbox_killed_in_mid_call_is_an_error(
     hands: Hands, workspace: Path, victim: str
 ) -> None:
@@ -118,10 +143,14 @@ async def test_a_sandbox_killed_in_mid_call_is_an_error(
     )
     while not (workspace / "begun").exists():
         await asyncio.sleep(0.02)
-    outer = hands._process.pid
-    pid = outer if victim == "bwrap" else psutil.Process(outer).children()[0].pid
+    process_1 = hands._box.pid
+    parts = {
+        "process 1": process_1,
+        "bwrap": psutil.Process(process_1).ppid(),
+        "driver": hands._process.pid,
+    }
     begun_s = time.monotonic()
-    os.kill(pid, signal.SIGKILL)
+    os.kill(parts[victim], signal.SIGKILL)
     with pytest.raises(SandboxError, match="the sandbox is gone: it was killed"):
         await running
     assert time.monotonic() - begun_s < 10
@@ -151,20 +180,20 @@ async def test_an_answer_that_is_none_ends_the_sandbox(
     archive = _zip(
         f"import sys, time\nsys.stdin.readline()\n{says}\nsys.stdout.flush()\ntime.sleep(9)"
     )
-    monkeypatch.setattr(bubble, "toolbox", lambda: archive)
+    monkeypatch.setattr(box, "toolbox", lambda: archive)
     with pytest.raises(SandboxError, match=told):
-        await Hands.open(workspace=workspace, user=hands_user)
+        await Hands.open(workspace=workspace, user=hands_user, level=STANDARD)
     wait_for("the end", lambda: not _bwraps(workspace))
 
 
 async def test_a_toolbox_that_does_not_answer_is_given_up(
     workspace: Path, hands_user: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bubble, "toolbox", lambda: _zip("import time; time.sleep(60)"))
-    monkeypatch.setattr(bubble, "START_S", 0.5)
+    monkeypatch.setattr(box, "toolbox", lambda: _zip("import time; time.sleep(60)"))
+    monkeypatch.setattr(box, "START_S", 0.5)
     monkeypatch.setattr("agents.hands.GRACE_S", 0.2)
     with pytest.raises(SandboxError, match="did not answer in time"):
-        await Hands.open(workspace=workspace, user=hands_user)
+        await Hands.open(workspace=workspace, user=hands_user, level=STANDARD)
 
 
 def _zip(program: str) -> bytes:
@@ -181,9 +210,9 @@ def _zip(program: str) -> bytes:
 async def test_byte_code_of_another_python_is_passed_over(
     workspace: Path, hands_user: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bubble, "MAGIC_NUMBER", b"\0\0\r\n")
-    monkeypatch.setattr(bubble, "toolbox", bubble.toolbox.__wrapped__)
-    hands = await Hands.open(workspace=workspace, user=hands_user)
+    monkeypatch.setattr(box, "MAGIC_NUMBER", b"\0\0\r\n")
+    monkeypatch.setattr(box, "toolbox", box.toolbox.__wrapped__)
+    hands = await Hands.open(workspace=workspace, user=hands_user, level=STANDARD)
     try:
         result = await hands.call("shell", {"command": "echo up"}, deadline=Deadline.after(20))
     finally:
@@ -191,15 +220,15 @@ async def test_byte_code_of_another_python_is_passed_over(
     assert result.text == "exit code 0\nup"
 
 
-async def test_without_bubblewrap_there_are_no_hands(
+async def test_without_boxwrap_there_are_no_hands(
     workspace: Path, hands_user: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(SandboxError, match="apt-get install bubblewrap"):
-        await Hands.open(workspace=workspace, user=hands_user)
+        await Hands.open(workspace=workspace, user=hands_user, level=STANDARD)
 
 
-async def test_a_bubblewrap_that_fails_tells_why_and_what_mends_it(
+async def test_a_boxwrap_that_fails_tells_why_and_what_mends_it(
     workspace: Path, hands_user: str | None, ground: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = ground / "bin"
@@ -210,16 +239,16 @@ async def test_a_bubblewrap_that_fails_tells_why_and_what_mends_it(
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     with pytest.raises(SandboxError, match=r"uid map.*apparmor_restrict_unprivileged_userns"):
-        await Hands.open(workspace=workspace, user=hands_user)
+        await Hands.open(workspace=workspace, user=hands_user, level=STANDARD)
 
 
 @as_root
 async def test_root_is_refused(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for user in (None, "root"):
         with pytest.raises(SandboxError, match="never run as root"):
-            await Hands.open(workspace=workspace, user=user)
+            await Hands.open(workspace=workspace, user=user, level=STANDARD)
     with pytest.raises(SandboxError, match=r"useradd --system .* no-such-hands"):
-        await Hands.open(workspace=workspace, user="no-such-hands")
+        await Hands.open(workspace=workspace, user="no-such-hands", level=STANDARD)
 
 
 @as_root
@@ -244,7 +273,7 @@ async def test_the_workspaces_of_the_product_are_made_for_the_hands(
 ) -> None:
     (ground / "home").chmod(0o755)
     path = load().workspace("anna")
-    hands = await Hands.open(workspace=path, user=hands_user)
+    hands = await Hands.open(workspace=path, user=hands_user, level=STANDARD)
     try:
         result = await hands.call(
             "write", {"path": "a", "content": "b"}, deadline=Deadline.after(20)
@@ -286,7 +315,7 @@ async def test_folders_that_are_no_workspace(ground: Path, hands_user: str | Non
         (ground / "file", "there is no folder"),
     ):
         with pytest.raises(SandboxError, match=told):
-            await Hands.open(workspace=Path(path), user=hands_user)
+            await Hands.open(workspace=Path(path), user=hands_user, level=STANDARD)
 
 
 @as_root
@@ -296,18 +325,24 @@ async def test_a_workspace_out_of_reach_tells_the_line_that_mends_it(
     theirs = ground / "theirs"
     theirs.mkdir(mode=0o755)
     with pytest.raises(SandboxError, match=rf"setfacl -R .*u:{hands_user}:rwX .*theirs .*chown"):
-        await Hands.open(workspace=theirs, user=hands_user)
+        await Hands.open(workspace=theirs, user=hands_user, level=STANDARD)
     deep = ground / "shut" / "deep"
     deep.mkdir(parents=True)
     shutil.chown(deep, hands_user)
     deep.parent.chmod(0o700)
     with pytest.raises(SandboxError, match=rf"setfacl -m u:{hands_user}:x {deep.parent},"):
-        await Hands.open(workspace=deep, user=hands_user)
+        await Hands.open(workspace=deep, user=hands_user, level=STANDARD)
 
 
-async def test_limits_are_what_was_asked(workspace: Path, hands_user: str | None) -> None:
-    limits = Limits(processes=20, open_files=64, file_bytes=1 << 20, output_bytes=1000)
-    hands = await Hands.open(workspace=workspace, user=hands_user, limits=limits)
+async def test_limits_are_what_was_asked(
+    workspace: Path, hands_user: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = STANDARD.limits.model_copy(
+        update={"processes": 20, "open_files": 64, "file_bytes": 1 << 20}
+    )
+    monkeypatch.setattr("agents.hands.OUTPUT_BYTES", 1000)
+    level = STANDARD.model_copy(update={"limits": limits})
+    hands = await Hands.open(workspace=workspace, user=hands_user, level=level)
     try:
         command = {"command": "ulimit -u -n -f; for i in $(seq 12); do sleep 60 & done"}
         result = await hands.call("shell", command, deadline=Deadline.after(20))
@@ -321,45 +356,80 @@ async def test_limits_are_what_was_asked(workspace: Path, hands_user: str | None
     assert "the first 1,000 bytes are in" in flood.text
 
 
-def test_the_command_line_is_data() -> None:
+def test_the_view_is_data() -> None:
     view = sandbox.View(
-        bwrap="/usr/bin/bwrap",
-        python="/usr/bin/python3",
         workspace="/srv/work",
-        roots={"bin": "usr/bin", "lib": None},
-        files={"/run/hands/toolbox.zip": 7},
-        info_fd=9,
-        more=("/opt/python",),
+        writable=True,
+        roots=("/boot", "/etc", "/home", "/srv", "/tmp", "/usr"),
+        read=("/usr", "/opt/python", "/srv/[odd]"),
+        hidden=("/var/lib/state",),
+        frozen=("/srv/work/.git/hooks",),
+        box="/tmp/box",
+        private_etc=("passwd",),
+        python="/usr/bin/python3",
+        code="/code",
+        scratch_bytes=1000,
+        environment={"HOME": "/home/hands"},
     )
-    argv = sandbox.argv(view)
-    joined = " ".join(argv)
-    for part in (
-        "--unshare-user --disable-userns --unshare-pid --unshare-ipc --unshare-uts",
-        "--unshare-net",
-        "--cap-drop ALL --new-session --die-with-parent --as-pid-1",
-        "--info-fd 9 --clearenv --setenv PATH",
-        "--ro-bind /usr /usr --symlink usr/bin /bin --ro-bind /lib /lib",
-        "--tmpfs /tmp",
-        "--tmpfs /run",
-        "--tmpfs /home",
-        "--tmpfs /root",
-        "--ro-bind /opt/python /opt/python",
-        "--ro-bind-data 7 /run/hands/toolbox.zip",
-        "--bind /srv/work /srv/work --remount-ro / --chdir /srv/work -- /usr/bin/python3 -I",
-    ):
-        assert part in joined
-    binds = [argv[at + 1] for at, part in enumerate(argv) if part == "--bind"]
-    assert binds == ["/srv/work"]
-    assert argv == sandbox.argv(view)
-    assert not {"/etc", "/etc/shadow", "/", "/var", "/sys"} & {
-        argv[at + 1] for at, part in enumerate(argv) if part.startswith("--ro-bind")
+    told = sandbox.settings(view)
+    assert told["network"] == {"allowedDomains": [], "deniedDomains": []}
+    assert told["filesystem"] == {
+        "denyRead": ["/", "/var/lib/state"],
+        "allowRead": ["/usr", "/opt/python", {"path": "/srv/[odd]", "literal": True}],
+        "allowWrite": ["/srv/work"],
+        "denyWrite": ["/srv/work/.git/hooks"],
     }
+    only_read = sandbox.settings(replace(view, writable=False))["filesystem"]
+    assert only_read["allowWrite"] == []
+    assert "/srv/work" in only_read["allowRead"]
+    first = " ".join(sandbox.first(5))
+    assert first.startswith("--clearenv --unshare-ipc --unshare-uts")
+    assert first.endswith("--hostname hands --info-fd 5")
+    last = " ".join(sandbox.last(view))
+    for part in (
+        "--setenv HOME /home/hands",
+        "--size 125 --tmpfs /dev/shm --remount-ro /dev --size 4096 --tmpfs /sys --remount-ro /sys",
+        "--ro-bind /tmp/box/etc/passwd /etc/passwd --ro-bind /tmp/box/toolbox.zip",
+        "--remount-ro /boot --remount-ro /etc --remount-ro /srv --chdir /srv/work",
+    ):
+        assert part in last
+    assert "--bind" not in last.split()
+    assert sandbox.last(view) == sandbox.last(view)
+
+
+def test_every_file_system_in_memory_is_bounded(tmp_path: Path) -> None:
+    """The program before bubblewrap, tried with a bubblewrap that prints its arguments."""
+    fake = tmp_path / "bwrap"
+    fake.write_text('#!/bin/sh\nfor one; do echo "$one"; done\n', encoding="utf-8")
+    fake.chmod(0o755)
+    for name in ("first", "last"):
+        (tmp_path / name).touch()
+    given = ["--ro-bind", "/", "/", "--tmpfs", "/tmp", "--tmpfs", "/var", "--tmpfs", "/opt"]
+    given += ["--", "sh", "-c", "--tmpfs"]
+    told = subprocess.run(
+        [runtime_install.SOURCE / "bwrap", *given, "two words -- --tmpfs"],
+        env={
+            "PATH": os.environ["PATH"],
+            "HANDS_BWRAP": str(fake),
+            "HANDS_FIRST": str(tmp_path / "first"),
+            "HANDS_LAST": str(tmp_path / "last"),
+            "HANDS_SCRATCH": "/tmp 900\n/home 800\n/var/tmp 700",
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert " ".join(told) == (
+        "--args 7 --ro-bind / / --perms 1777 --size 900 --tmpfs /tmp --size 1048576 --tmpfs /var "
+        "--perms 1777 --size 700 --tmpfs /var/tmp --size 1048576 --tmpfs /opt "
+        "--args 8 -- sh -c --tmpfs two words -- --tmpfs"
+    )
 
 
 async def test_opening_many_at_once(ground: Path, hands_user: str | None) -> None:
     async def one(number: int) -> str:
         path = load().workspace("anna", f"w{number}")
-        hands = await Hands.open(workspace=path, user=hands_user)
+        hands = await Hands.open(workspace=path, user=hands_user, level=STANDARD)
         try:
             command = {"command": f"echo {number} > n; cat n"}
             return (await hands.call("shell", command, deadline=Deadline.after(30))).text
