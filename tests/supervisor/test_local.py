@@ -85,6 +85,11 @@ def test_the_key_is_kept_in_its_file_and_nowhere_else() -> None:
                 except OSError:
                     continue
                 assert KEY.encode() not in text or pid == os.getpid()
+        for name in ("tmux.sock", "services.sock"):
+            for pane in made.tmux(name, "list-panes", "-a", "-F", "#{pane_id}").split():
+                assert KEY not in made.tmux(name, "capture-pane", "-p", "-S", "-", "-t", pane)
+        for path in made.folder.rglob("*.log"):
+            assert KEY not in path.read_text(errors="replace")
 
 
 def test_a_port_in_use_is_named_with_its_setting(fresh: Home) -> None:
@@ -215,3 +220,46 @@ def test_what_the_windows_inherit(tmp_path: Path) -> None:
         "LANG": "C.UTF-8",
         "AI_INFRA_HOME": str(tmp_path),
     }
+
+
+def test_no_password_of_an_address_and_no_token_is_inherited(tmp_path: Path) -> None:
+    given = {
+        "AI_INFRA_REDIS_URL": "rediss://u:canary-1%2F@cache:6380/0",
+        "AI_INFRA_POSTGRES_DSN": "postgresql://ai:canary-2@db:5432/ai?sslmode=require",
+        "UV_PUBLISH_TOKEN": "canary-3",
+        "NPM_CONFIG__PASSWORD": "canary-4",
+        "npm_config_//registry.example/:_authToken": "canary-5",
+        "AI_INFRA_PORT": "9",
+    }
+    settings = Settings(home=tmp_path)
+    kept = environment.clean(given, settings)
+    assert "canary" not in str(kept)
+    assert kept["AI_INFRA_REDIS_URL"] == "rediss://u@cache:6380/0"
+    assert kept["AI_INFRA_POSTGRES_DSN"] == "postgresql://ai@db:5432/ai?sslmode=require"
+    assert kept["AI_INFRA_PORT"] == "9"
+    written = environment.keep_keys(given, settings)
+    assert sorted(path.name for path in written) == ["postgres", "redis-password"]
+    assert environment.keep_keys(given, settings) == []
+    own = {"redis_url": kept["AI_INFRA_REDIS_URL"], "postgres_dsn": kept["AI_INFRA_POSTGRES_DSN"]}
+    again = Settings(home=tmp_path, **own)
+    assert again.redis == given["AI_INFRA_REDIS_URL"]
+    assert again.postgres == given["AI_INFRA_POSTGRES_DSN"]
+
+
+def test_aws_keys_are_moved_to_a_file_when_aws_is_configured(tmp_path: Path) -> None:
+    given = {
+        "AWS_ACCESS_KEY_ID": "AKIACANARY0123456789",
+        "AWS_SECRET_ACCESS_KEY": "canary",
+        "AWS_SESSION_TOKEN": "canary",
+        "AWS_PROFILE": "owner",
+    }
+    without, configured = Settings(home=tmp_path), Settings(home=tmp_path, aws_region="eu-west-1")
+    assert set(environment.clean(given, without)) == {"LANG", "AI_INFRA_HOME"}
+    assert environment.keep_keys(given, without) == []
+    kept = environment.clean(given, configured)
+    assert kept["AWS_PROFILE"] == "owner"
+    assert "canary" not in str(kept).lower()
+    (path,) = environment.keep_keys(given, configured)
+    assert path == tmp_path / "secrets" / "aws-credentials"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert json.loads(path.read_text())["aws_session_token"] == "canary"
