@@ -19,7 +19,7 @@ from typing import Literal
 import psutil
 from pydantic import ValidationError
 
-from agents import learn, loop
+from agents import learn, loop, tool_audit
 from agents.parts import Parts
 from agents.reins import StoppingError
 from agents.task import Task
@@ -33,6 +33,7 @@ from base.errors import (
     ForbiddenError,
     InputError,
     NotFoundError,
+    SettingsError,
     StaleLeaseError,
     StoreError,
 )
@@ -113,7 +114,7 @@ class Desk:
             return await self._give_back(order) if self._stop.is_set() else True
         try:
             task = await self._open(order)
-        except InputError as error:
+        except (InputError, SettingsError) as error:
             await self.publish(_ended(order, Status.FAILED, str(error)))
             return True
         if task is None:
@@ -165,12 +166,12 @@ class Desk:
         """The task's journal, once no other process holds it; None when we must stop, or waited
         for so long that the supervisor is about to take the task for lost.
 
-        Raises InputError when the journal is damaged.
+        Raises InputError when the journal is damaged, SettingsError for a level that is none.
         """
-        deadline = Deadline.after(OPEN_S)
+        parts, deadline = self._parts, Deadline.after(OPEN_S)
         while not self._stop.is_set() and not deadline.passed:
             try:
-                return Task.open(self._parts.settings, order, self._parts.spec)
+                return Task.open(parts.settings, parts.levels, order, parts.spec)
             except ConflictError as error:
                 logger.warning("journal is held", task_id=order.task_id, reason=str(error))
                 await self._pause(AGAIN_S)
@@ -183,7 +184,7 @@ class Desk:
             return task.end.model_copy(update={"epoch": order.epoch})
         parts.transcript.task(order, resumed=task.resumed)
         if not parts.reins.begin(task):
-            return self._cancelled(task)
+            return await self._cancelled(task)
         self._set("busy")
         runner = asyncio.create_task(loop.run(parts, task), name=f"task {order.task_id[:8]}")
         parts.reins.runner = runner
@@ -202,16 +203,17 @@ class Desk:
                 current.uncancel()  # the drain is over: give the task back, then end
                 parts.transcript.line("stopped in the middle of a step; the task goes on", "33")
                 return None
-            outcome = self._cancelled(task)
+            outcome = await self._cancelled(task)
         parts.transcript.line(f"{outcome.status} {outcome.error or ''}".rstrip(), "1")
         parts.transcript.cost(outcome.usage)
         return outcome
 
-    def _cancelled(self, task: Task) -> Outcome:
+    async def _cancelled(self, task: Task) -> Outcome:
         """A cancel that names an epoch is the supervisor's: it knows already, and the task may
         be with another agent by now, so the journal is not ended.
         """
         told = self._parts.reins.cancelled
+        await tool_audit.unfinished(self._parts, task, "the task was cancelled")
         return task.end or learn.cancel(task, final=told is None or told.epoch is None)
 
     # What goes out ---------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agents import model, prompt
+from agents import model, prompt, tool_audit
 from agents.parts import Parts
 from agents.task import Task, calls
 from pai import criteria
@@ -34,7 +34,7 @@ async def frame(parts: Parts, task: Task, step: Step) -> None:
     )
     faults = gate.faults if last and not task.state.frozen else ()
     notes = [line for one in gate.criteria for line in criteria.advice(one)]
-    settle(task, reply, "frame", _told(task, gate, notes))
+    await settle(parts, task, reply, "frame", _told(task, gate, notes))
     task.add(
         "framed",
         phases=step.phases,
@@ -58,7 +58,12 @@ def freeze(parts: Parts, task: Task) -> None:
 
 def open_task(parts: Parts, task: Task) -> None:
     """Say what was asked, once."""
-    task.tell("opening", prompt.opening(task.order, parts.notes.of(task.order.user_id)))
+    if task.told("opening"):
+        return
+    user_id = task.order.user_id
+    if parts.notes.tainted(user_id):
+        task.taint("a broadcast")
+    task.tell("opening", prompt.opening(task.order, parts.notes.of(user_id)))
 
 
 def forced(task: Task, reply: Record, name: str) -> dict[str, Any]:
@@ -66,19 +71,22 @@ def forced(task: Task, reply: Record, name: str) -> dict[str, Any]:
     return next((call["input"] for call in calls(reply) if call["name"] == name), {})
 
 
-def settle(task: Task, reply: Record, name: str, text: str) -> None:
+async def settle(parts: Parts, task: Task, reply: Record, name: str, text: str) -> None:
     """Answer the calls of a forced reply: the first of `name` with `text`, others with a no."""
     first = True
     for call in calls(reply):
         wanted = call["name"] == name and first
         first = first and not wanted
         if call in task.unanswered(reply):
+            refusal = f"not run: only {name} could be called here"
+            if call["name"] not in prompt.FORCED:
+                await tool_audit.ended(parts, task, call, "denied", refusal)
             task.add(
                 "result",
                 call_id=call["id"],
                 name=call["name"],
                 ok=wanted,
-                text=text if wanted else f"not run: only {name} could be called here",
+                text=text if wanted else refusal,
                 files=[],
             )
 

@@ -13,17 +13,25 @@ import sys
 import termios
 from collections.abc import Awaitable, Callable
 
+from agents import leave
 from agents.parts import Parts
 from base import streams
-from base.errors import BusError
+from base.deadline import Deadline
+from base.errors import AIError, BusError
 from base.messages import Control, Message, Type
+from base.terminal import short
 
 HELP = (
     "/pause     stop at the next safe point        /resume  go on\n"
     "/cancel    end the running task               /status  what runs, and its cost\n"
+    "/approve [id]  let the agent do what it asks   /deny [id]  do not let it\n"
     "/help      this list                          any other text steers the running task"
 )
 LINE_MAX_CHARS = 20_000
+DECIDE_S = 10.0
+ID_MIN = 4
+#: A bare /approve this soon after a request came up may have been meant for the one before.
+READ_S = 1.0
 Say = Callable[[str], Awaitable[None]]
 
 
@@ -78,6 +86,8 @@ async def obey(parts: Parts, line: str) -> None:
         parts.transcript.line(_status(parts), "2")
     elif word in {"/pause", "/resume"}:
         await _send(parts, Control(verb="pause" if word == "/pause" else "resume"))
+    elif word in {"/approve", "/deny"}:
+        await _decide(parts, word == "/approve", text.split()[1:])
     elif task is None:
         parts.transcript.line("nothing runs here now", "33")
     elif word == "/cancel":
@@ -86,6 +96,31 @@ async def obey(parts: Parts, line: str) -> None:
         parts.transcript.line(f"no command {word}; /help lists them", "33")
     else:
         await _send(parts, Control(verb="steer", task_id=task.order.task_id, text=text))
+
+
+async def _decide(parts: Parts, approve: bool, ids: list[str]) -> None:
+    """Answer the request that is shown; with an id, that one and no other."""
+    asked = parts.reins.asked
+    if asked is None:
+        parts.transcript.line("no permission is asked for here now", "33")
+        return
+    if len(ids) > 1 or (ids and not (len(ids[0]) >= ID_MIN and asked.id.startswith(ids[0]))):
+        parts.transcript.line(f"the one that is asked for now is {asked.id[:8]}", "33")
+        return
+    if approve and not ids and parts.reins.asked_for_s < READ_S:
+        parts.transcript.line("this has only just come: read it, then say it again", "33")
+        return
+    payload = {
+        "verb": "decide",
+        "approval_id": asked.id,
+        "approve": approve,
+        "by": "window",
+        "via": "window",
+    }
+    try:
+        await parts.bus.ask(streams.SERVICE_SUPERVISOR, payload, deadline=Deadline.after(DECIDE_S))
+    except AIError as error:
+        parts.transcript.line(f"not decided: {short(str(error))}", "31")
 
 
 def control(source: str, agent: str, told: Control) -> Message:
@@ -109,9 +144,11 @@ def _status(parts: Parts) -> str:
     if task is None:
         return f"idle{paused}"
     spent, phase = task.spent, task.phase or "end"
+    asked = parts.reins.asked
+    waits = f"; waits for permission {asked.id[:8]}, {leave.left(asked)} left" if asked else ""
     return (
         f"task {task.order.task_id[:8]} in {phase}, round {task.state.round}{paused}; "
-        f"{spent.model_calls} model calls, {spent.tokens:,} tokens, ${spent.cost_usd:.4f}"
+        f"{spent.model_calls} model calls, {spent.tokens:,} tokens, ${spent.cost_usd:.4f}{waits}"
     )
 
 

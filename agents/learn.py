@@ -23,7 +23,7 @@ async def reflect(parts: Parts, task: Task) -> None:
     try:
         reply = task.pending("reflect") or await model.ask(parts, task, "reflect", force="reflect")
         given = frame.forced(task, reply, "reflect")
-        frame.settle(task, reply, "reflect", "Noted.")
+        await frame.settle(parts, task, reply, "reflect", "Noted.")
     except ModelError as error:
         given = {"went_badly": f"no reflection: {error}"}
     task.add("reflected", answers={key: str(value) for key, value in given.items()})
@@ -107,5 +107,6 @@ def _outcome(task: Task, status: Status, **fields: Any) -> Outcome:
         files=tuple(task.files),
         usage=task.spent,
         rounds=task.state.round,
+        tainted=task.tainted,
         **fields,
     )

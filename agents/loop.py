@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from agents import act, frame, learn, verify
-from agents.act import Grip
+from agents import act, frame, learn, mcp_tools, tool_audit, verify
+from agents.grip import Grip
 from agents.parts import Parts
 from agents.task import Task
 from base import log
@@ -23,8 +23,10 @@ async def run(parts: Parts, task: Task) -> Outcome:
     """
     grip = Grip(parts, task)
     try:
+        await _offer(parts, task)
         while (step := phases.next_step(task.state)).do is not Do.NOTHING:
             if task.handed is not None:
+                await tool_audit.unfinished(parts, task, "the task was handed off")
                 learn.end(task)
                 continue
             _show(parts, task, step)
@@ -47,11 +49,21 @@ async def run(parts: Parts, task: Task) -> Outcome:
                     learn.end(task)
     except AIError as error:
         logger.warning("task failed", task_id=task.order.task_id, error=str(error))
+        await tool_audit.unfinished(parts, task, str(error))
         learn.fail(task, error)
     finally:
         await grip.release()
+        await parts.mcp.release()
     assert task.end is not None
     return task.end
+
+
+async def _offer(parts: Parts, task: Task) -> None:
+    """Ask the agent's servers for their tools, once a task: it keeps what it was offered."""
+    used = parts.mcp.servers and task.state.tier.frames
+    if used and mcp_tools.offered(task.records) is None:
+        offers = await parts.mcp.offers(task.level, task.workspace)
+        task.add("offered", sync=True, **mcp_tools.record(offers))
 
 
 def _show(parts: Parts, task: Task, step: Step) -> None:

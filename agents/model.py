@@ -112,9 +112,9 @@ def _question(parts: Parts, task: Task, purpose: str, force: str | None) -> Ask:
         purpose=purpose,
         task_id=order.task_id,
         model=parts.model(order.effort, purpose),
-        system=prompt.system(task.spec),
+        system=prompt.system(task.spec, task.level),
         messages=prompt.conversation(task.records),
-        tools=[] if purpose == "minimal" else prompt.schemas(task.spec),
+        tools=[] if purpose == "minimal" else prompt.schemas(task.offered, task.known, task.level),
         force_tool=force,
         max_tokens=MAX_TOKENS[purpose],
     )

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agents.feed import Feed
+from agents.mcp_tools import Mcp
 from agents.notes import Notes
 from agents.reins import Reins
 from agents.transcript import Transcript
 from base.bus import Bus
+from base.levels import Levels
+from base.limit import Limiter
 from base.llm import LLM
 from base.messages import Effort, Event, Kind
 from base.prices import AGENT_PURPOSES, Models
@@ -30,6 +33,9 @@ class Parts:
     feed: Feed
     reins: Reins
     notes: Notes
+    levels: Levels
+    limiter: Limiter
+    mcp: Mcp
 
     def model(self, effort: Effort | str, purpose: str) -> str:
         """The model for `purpose`: the agent's own for its own work, else as models.toml says."""

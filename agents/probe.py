@@ -16,6 +16,7 @@ import httpx
 from agents.hands import Hands
 from base.deadline import Deadline
 from base.errors import ModelError, SandboxError
+from base.levels import Level
 from base.messages import Checked, Criterion, Probe, Verdict
 
 EVIDENCE_MAX_CHARS = 300
@@ -38,12 +39,15 @@ async def check(
     hands: Hands | None,
     *,
     workspace: Path,
+    level: Level,
     judge: Judge,
     deadline: Deadline,
 ) -> Checked:
-    """Run the criterion's probe. Never raises for what the probe met, a dead sandbox included."""
+    """Run the criterion's probe in the task's hands, at its level: what the task may not do, its
+    probes do not either. Never raises for what the probe met, a dead sandbox included.
+    """
     try:
-        passed, evidence = await _measure(criterion, hands, workspace, judge, deadline)
+        passed, evidence = await _measure(criterion, hands, workspace, level, judge, deadline)
     except (SandboxError, ModelError) as error:
         passed, evidence = None, str(error)
     verdict = {True: Verdict.PASSED, False: Verdict.FAILED, None: Verdict.UNMEASURED}[passed]
@@ -53,7 +57,12 @@ async def check(
 
 
 async def _measure(
-    criterion: Criterion, hands: Hands | None, workspace: Path, judge: Judge, deadline: Deadline
+    criterion: Criterion,
+    hands: Hands | None,
+    workspace: Path,
+    level: Level,
+    judge: Judge,
+    deadline: Deadline,
 ) -> Measured:
     probe = criterion.probe
     for name in _NEEDS[probe.kind]:
@@ -65,8 +74,10 @@ async def _measure(
         return await judge(criterion)
     if hands is not None and hands.workspace != workspace.resolve():
         return None, f"the sandbox is for another workspace, {hands.workspace}"
+    if probe.kind == "command" and not level.execute:
+        return None, f"nothing may be run at level {level.name}"
     if probe.kind == "http":
-        return await _http(probe, hands, deadline)
+        return await _http(probe, hands, deadline, outside=level.execute)
     if hands is None:
         return None, f"there is no sandbox to run the {probe.kind} probe in"
     fields: dict[str, tuple[str, ...]] = {
@@ -79,8 +90,12 @@ async def _measure(
     return _verdict(await hands.check(probe.kind, given, deadline=limit))
 
 
-async def _http(probe: Probe, hands: Hands | None, deadline: Deadline) -> Measured:
-    """One GET, redirects not followed: what runs in the sandbox first, then this machine."""
+async def _http(
+    probe: Probe, hands: Hands | None, deadline: Deadline, *, outside: bool
+) -> Measured:
+    """One GET, redirects not followed: what runs in the sandbox first, then, `outside`, this
+    machine.
+    """
     url = probe.url or ""
     reason = off_loopback(url)
     if reason is not None:
@@ -91,6 +106,8 @@ async def _http(probe: Probe, hands: Hands | None, deadline: Deadline) -> Measur
         reply = await hands.check("http", given, deadline=limit)
         if not reply.get("refused"):
             return _verdict(reply)
+    if not outside:
+        return None, "nothing in the sandbox answered, and outside it nothing may be asked"
     limit_s = min(HTTP_S, deadline.left_s)
     try:
         async with (

@@ -7,10 +7,13 @@ stream's start, so they also hold for a task that was resumed after a crash.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 
 from agents.task import Task
+from base.approvals import Approval
+from base.deadline import Deadline
 from base.messages import Control, Outcome, Status
 
 KEPT = 200
@@ -28,6 +31,7 @@ class Reins:
         self.runner: asyncio.Task[Outcome] | None = None
         self.paused = False
         self.cancelled: Control | None = None
+        self._asked: tuple[Approval, float] | None = None
         self._stop = stop
         self._publish = publish
         self._steers: deque[tuple[str, Control]] = deque(maxlen=KEPT)
@@ -41,6 +45,8 @@ class Reins:
         running = self.task.order.task_id if self.task else None
         if control.verb in {"pause", "resume"}:
             self.paused = control.verb == "pause"
+        elif control.verb == "approval":
+            pass  # who waits for it looks again: the word itself decides nothing
         elif control.verb == "cancel":
             return self._cancel(control, fresh)
         elif control.task_id is not None or (fresh and running is not None):
@@ -60,7 +66,21 @@ class Reins:
         return self.cancelled is None
 
     def end(self) -> None:
-        self.task = self.runner = self.cancelled = None
+        self.task = self.runner = self.cancelled = self._asked = None
+
+    @property
+    def asked(self) -> Approval | None:
+        """The approval that the task waits for."""
+        return self._asked[0] if self._asked else None
+
+    @property
+    def asked_for_s(self) -> float:
+        """How long it has been waiting, as far as this process knows."""
+        return time.monotonic() - self._asked[1] if self._asked else 0.0
+
+    def ask(self, approval: Approval | None) -> None:
+        """The task waits for `approval` from now on; None: for none."""
+        self._asked = (approval, time.monotonic()) if approval else None
 
     async def safe_point(self, task: Task) -> None:
         """Where a task may stop: before each model call and each tool call.
@@ -74,15 +94,45 @@ class Reins:
         if not self.paused:
             return
         task.add("paused")
-        await self._publish(_state(task, Status.WAITING))
+        await self.tell(task, Status.WAITING)
         while self.paused and not self._stop.is_set():
             self._moved.clear()
             await self._either()
         if self._stop.is_set():
             raise StoppingError
         task.add("unpaused")
-        await self._publish(_state(task, Status.IN_PROGRESS))
+        await self.tell(task, Status.IN_PROGRESS)
         self._take_steering(task)
+
+    async def tell(self, task: Task, status: Status) -> None:
+        """Say that the task waits, or goes on."""
+        await self._publish(_state(task, status))
+
+    def listen(self) -> None:
+        """From here on a control ends the next `news`."""
+        self._moved.clear()
+
+    async def news(self, within_s: float) -> None:
+        """Until a control came since `listen`, or `within_s` passed; steering stays queued.
+
+        Raises StoppingError when the process is to end.
+        """
+        if self._stop.is_set():
+            raise StoppingError
+        try:
+            async with asyncio.timeout(within_s):
+                await self._moved.wait()
+        except TimeoutError:
+            return
+        if self._stop.is_set():
+            raise StoppingError
+
+    async def rest(self, seconds_s: float) -> None:
+        """Sleep, but not past the end of the process: StoppingError then."""
+        deadline = Deadline.after(seconds_s)
+        while not deadline.passed:
+            self.listen()
+            await self.news(deadline.left_s)
 
     def steered(self, task: Task) -> bool:
         """Whether somebody said something since the model was last asked."""
@@ -138,4 +188,5 @@ def _state(task: Task, status: Status) -> Outcome:
         status=status,
         usage=task.spent,
         rounds=task.state.round,
+        tainted=task.tainted,
     )

@@ -6,10 +6,15 @@ killed stands, once its journal is read again, where it stood.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from agents import mcp_tools
+from agents.tool_shape import Tool
+from agents.tools import TOOLS
+from base.levels import Level, Levels
 from base.messages import Checked, Criterion, Outcome, Phase, Usage, Verdict, WorkOrder
 from base.roster import AgentSpec
 from base.settings import Settings
@@ -17,6 +22,7 @@ from pai import phases
 from pai.phases import State
 from pai.record import Journal, Prd, Record, folder_name
 
+SOURCE_CHARS = 300
 #: Records after which an earlier reply has been dealt with.
 SETTLES = frozenset({"framed", "worked", "measured", "traced", "reflected"})
 
@@ -25,10 +31,17 @@ class Task:
     """`records` is the chapter since the order was last given to this or another agent."""
 
     def __init__(
-        self, order: WorkOrder, spec: AgentSpec, folder: Path, workspace: Path, journal: Journal
+        self,
+        order: WorkOrder,
+        spec: AgentSpec,
+        level: Level,
+        folder: Path,
+        workspace: Path,
+        journal: Journal,
     ) -> None:
         self.order = order
         self.spec = spec
+        self.level = level
         self.folder = folder
         self.workspace = workspace
         self.records: list[Record] = []
@@ -45,14 +58,17 @@ class Task:
         self._journal = journal
 
     @classmethod
-    def open(cls, settings: Settings, order: WorkOrder, spec: AgentSpec) -> Task:
-        """Begin or go on. Raises ConflictError while another process works on the task."""
+    def open(cls, settings: Settings, levels: Levels, order: WorkOrder, spec: AgentSpec) -> Task:
+        """Begin or go on. Raises ConflictError while another process works on the task,
+        SettingsError when the agent's level is none.
+        """
+        level = levels.working(spec.level, order.level)
         folder = settings.work / folder_name(order)
         journal, records = Journal.open(folder)
         place = Path(order.workspace)
         if not place.is_absolute():
             place = settings.workspace(order.user_id, order.workspace)
-        task = cls(order, spec, folder, place, journal)
+        task = cls(order, spec, level, folder, place, journal)
         start = max((n for n, r in enumerate(records) if r["kind"] == "order"), default=0)
         for record in records[:start]:
             if record["kind"] == "spent":
@@ -61,9 +77,11 @@ class Task:
             task._fold(record)
         if not task.records or task._goes_on(order):
             spent = task.spent
-            task = cls(order, spec, folder, place, journal)
+            task = cls(order, spec, level, folder, place, journal)
             task.spent = spent
             task.add("order", order=order.model_dump(mode="json"))
+            if source := _brought(order):
+                task.taint(source)
         else:
             task.resumed = True
             task.add("resumed", epoch=order.epoch, delivery=order.delivery)
@@ -110,6 +128,38 @@ class Task:
             self.state = phases.advance(self.state, fact)
 
     # What the records amount to ------------------------------------------------------------
+
+    @property
+    def tainted(self) -> bool:
+        """Whether untrusted text came in: from then on nothing is approved automatically."""
+        return any(record["kind"] == "tainted" for record in self.records)
+
+    @property
+    def known(self) -> Mapping[str, Tool]:
+        """Every tool there is for this task, by name: ours and what its servers offered."""
+        return {**TOOLS, **mcp_tools.declared(self.records)}
+
+    @property
+    def offered(self) -> list[str]:
+        """The tools that are this agent's, by name, whatever their level."""
+        own = [name for name in self.spec.tools if name in TOOLS]
+        return own + [name for name in self.known if name not in TOOLS]
+
+    @property
+    def granted(self) -> tuple[str, ...]:
+        """The "host:port" that this task may reach besides those of its level."""
+        return tuple(dict.fromkeys(r["host"] for r in self.records if r["kind"] == "granted"))
+
+    def taint(self, source: str) -> None:
+        """Note that untrusted text of `source` came in, once for each source."""
+        source = source[:SOURCE_CHARS]
+        if not any(r["kind"] == "tainted" and r["source"] == source for r in self.records):
+            self.add("tainted", sync=True, source=source)
+
+    def approval(self, call_id: str) -> Record | None:
+        """The `asked` record of a call for which an approval was asked."""
+        asked = (r for r in self.records if r["kind"] == "asked" and r["call_id"] == call_id)
+        return next(asked, None)
 
     @property
     def phase(self) -> Phase | None:
@@ -190,6 +240,13 @@ def calls(reply: Record) -> list[dict[str, Any]]:
 
 def reply_text(reply: Record) -> str:
     return "".join(block["text"] for block in reply["content"] if block["type"] == "text")
+
+
+def _brought(order: WorkOrder) -> str:
+    """What untrusted text an order comes with; "" for none."""
+    if order.tainted:
+        return "the order"
+    return next((f"the result of {one.agent}" for one in order.inputs if one.tainted), "")
 
 
 def _last(records: list[Record], record: Record) -> int:

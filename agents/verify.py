@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agents import frame, model, probe
-from agents.act import Grip
+from agents.grip import Grip
 from agents.parts import Parts
 from agents.task import Task
 from base.deadline import Deadline
@@ -34,6 +34,7 @@ async def measure(parts: Parts, task: Task, grip: Grip) -> None:
             criterion,
             hands,
             workspace=task.workspace,
+            level=task.level,
             judge=ask_judge,
             deadline=Deadline.after(PROBE_S),
         )
@@ -56,7 +57,7 @@ async def trace(parts: Parts, task: Task) -> None:
     named = str(given.get("phase") or "")
     phase = Phase(named) if named in known else Phase.EXECUTE
     cause = str(given.get("cause") or "the model gave no cause")
-    frame.settle(task, reply, "trace", f"Going back to {phase}.")
+    await frame.settle(parts, task, reply, "trace", f"Going back to {phase}.")
     task.add("traced", sync=True, phase=phase, cause=cause, fix=str(given.get("fix") or ""))
     parts.transcript.line(f"↺ back to {phase}: {cause[:300]}", "33")
 

@@ -20,7 +20,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from clerk import Clerk
+
 from base import streams
+from base.approvals import Approval
+from base.audit import AuditEvent
 from base.bus import Bus
 from base.deadline import Deadline
 from base.errors import NoAnswerError, StaleLeaseError
@@ -101,6 +105,8 @@ class Rig:
         self.taken: list[dict[str, Any]] = []
         self.stale: set[int] = set()
         self.silent = False
+        self.clerk = Clerk()
+        self.audit: list[AuditEvent] = []
         self.bus: Bus
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -111,6 +117,7 @@ class Rig:
             asyncio.create_task(self._results(), name="results"),
             asyncio.create_task(self._events(), name="events"),
             asyncio.create_task(self._beats(), name="beats"),
+            asyncio.create_task(self._audit(), name="audit"),
         ]
         return self
 
@@ -131,6 +138,11 @@ class Rig:
             if self.silent:
                 await asyncio.sleep(3600)
                 raise NoAnswerError("silent")
+            if payload["verb"] != "take":
+                answer = self.clerk.answer(payload)
+                if self.clerk.deaf and payload["verb"] == "redeem":
+                    await asyncio.sleep(3600)
+                return answer
             self.taken.append(payload)
             if payload["epoch"] in self.stale:
                 raise StaleLeaseError("the task moved on")
@@ -152,6 +164,10 @@ class Rig:
     async def _beats(self) -> None:
         async for entries in self.bus.tail(streams.HEARTBEATS, after="0", block_s=0.2):
             self.beats += [Heartbeat.model_validate(decode(raw).payload) for _, raw in entries]
+
+    async def _audit(self) -> None:
+        async for entries in self.bus.tail(streams.AUDIT, after="0", block_s=0.2):
+            self.audit += [AuditEvent.model_validate(decode(raw).payload) for _, raw in entries]
 
     # The test's side -------------------------------------------------------------------------
 
@@ -188,6 +204,23 @@ class Rig:
             source="portal", target=name, type=Type.QUERY, payload=told.model_dump(mode="json")
         )
         await self.bus.publish(streams.control(name), message)
+
+    async def decide(self, approve: bool, *, tell: bool = True, name: str = "code") -> Approval:
+        """Answer the one pending request as a person would, elsewhere."""
+        (asked,) = await self.until("a request", lambda: self.clerk.pending)
+        found = self.clerk.decide(asked.id, approve, "u1", "api")
+        if tell:
+            told = Control(verb="approval", task_id=asked.request.task_id, text=asked.id)
+            await self.control(told, name)
+        return found
+
+    def audited(self, given: WorkOrder, moment: str = "end") -> list[AuditEvent]:
+        """The audit events of the task's calls, each id once as the writer keeps them."""
+        mine = [one for one in self.audit if one.details.get("task_id") == given.task_id]
+        mine = [
+            one for one in mine if (one.details["reason"] == "about to run") == (moment != "end")
+        ]
+        return list({one.id: one for one in mine}.values())
 
     async def until(self, what: str, true: Callable[[], Any], seconds_s: float = WAIT_S) -> Any:
         deadline = Deadline.after(seconds_s)

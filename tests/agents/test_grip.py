@@ -10,8 +10,9 @@ from typing import Any
 
 from present import need
 
-from agents.act import Grip
+from agents.grip import Grip
 from base.deadline import Deadline
+from base.levels import Levels
 from base.settings import hands_account
 
 
@@ -25,17 +26,17 @@ async def test_broken_hands_are_replaced_by_the_next_hold(short_tmp: Path) -> No
         os.chown(workspace, account.pw_uid, account.pw_gid)
     user = account.pw_name if account is not None else None
     parts: Any = SimpleNamespace(settings=SimpleNamespace(hands_user=user))
-    task: Any = SimpleNamespace(workspace=workspace)
+    task: Any = SimpleNamespace(workspace=workspace, level=Levels.load().get(1), granted=())
     grip = Grip(parts, task)
     first = await grip.hold()
     assert await grip.hold() is first
-    signal.pidfd_send_signal(first._pidfd, signal.SIGKILL)
+    signal.pidfd_send_signal(first._box.pidfd, signal.SIGKILL)
     result = await grip.call("shell", {"command": "true"})
     assert not result.ok
     second = await grip.hold()
     assert second is not first
     assert (await second.call("shell", {"command": "true"}, deadline=Deadline.after(10))).ok
-    signal.pidfd_send_signal(second._pidfd, signal.SIGKILL)
+    signal.pidfd_send_signal(second._box.pidfd, signal.SIGKILL)
     wait = Deadline.after(5)
     while not second.broken and not wait.passed:
         await second._readers[0]

@@ -96,11 +96,11 @@ async def test_an_interrupted_call_is_told_to_the_model_as_unknown(rig: Rig) -> 
 
 
 async def test_at_an_elevated_level_an_interrupted_call_stops_the_task(rig: Rig) -> None:
-    rig.start()
-    told = await rig.send(order(script(FRAME, SLOW_COUNT, DONE), level=2))
+    rig.start("infra")
+    told = await rig.send(order(script(FRAME, SLOW_COUNT, DONE), agent="infra", level=2))
     await rig.until("the intent", lambda: holds("intent")(rig, told))
-    rig.kill()
-    rig.start()
+    rig.kill("infra")
+    rig.start("infra")
     outcome = await rig.ended(told)
     assert outcome.status is Status.FAILED
     assert "a person must look" in (outcome.error or "")

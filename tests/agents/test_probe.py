@@ -15,10 +15,12 @@ from agents.hands import Hands
 from agents.probe import EVIDENCE_MAX_CHARS, check, off_loopback
 from base.deadline import Deadline
 from base.errors import ModelError, StaleLeaseError
+from base.levels import Levels
 from base.messages import Checked, Criterion, Probe, Verdict
 
 pytest_plugins = ["boxed"]
 
+LEVELS = Levels.load()
 PASSED, FAILED, UNMEASURED = Verdict.PASSED, Verdict.FAILED, Verdict.UNMEASURED
 
 
@@ -31,11 +33,17 @@ async def measure(
     workspace: Path,
     within_s: float = 20.0,
     judge: Any = _no_judge,
+    rank: int = 1,
     **probe: Any,
 ) -> Checked:
     criterion = Criterion(id="ISC-1", text="it holds", probe=Probe(**probe))
     checked = await check(
-        criterion, hands, workspace=workspace, judge=judge, deadline=Deadline.after(within_s)
+        criterion,
+        hands,
+        workspace=workspace,
+        level=LEVELS.get(rank),
+        judge=judge,
+        deadline=Deadline.after(within_s),
     )
     assert (checked.id, checked.text) == ("ISC-1", "it holds")
     assert 0 < len(checked.evidence) <= EVIDENCE_MAX_CHARS
@@ -206,6 +214,16 @@ async def test_http_of_this_machine(
     closed = await measure(hands, workspace, kind="http", url="http://127.0.0.1:1/")
     assert closed.verdict == FAILED
     assert "ConnectError" in closed.evidence
+
+
+async def test_at_the_lowest_level_nothing_is_run_and_this_machine_is_not_asked(
+    hands: Hands, workspace: Path, site: tuple[int, list[str]]
+) -> None:
+    command = await measure(hands, workspace, rank=0, kind="command", command="true")
+    assert (command.verdict, "level restricted" in command.evidence) == (UNMEASURED, True)
+    url = f"http://127.0.0.1:{site[0]}/x"
+    asked = await measure(hands, workspace, rank=0, kind="http", url=url)
+    assert (asked.verdict, "may be asked" in asked.evidence) == (UNMEASURED, True)
 
 
 async def test_http_of_a_server_that_the_task_started(hands: Hands, workspace: Path, call) -> None:

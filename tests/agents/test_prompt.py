@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from agents import prompt
+from agents.tools import TOOLS
 from base import roster
+from base.levels import Levels
 from base.messages import Budget, Input, Turn, WorkOrder
 
 CODE = roster.load().get("code")
+LEVELS = Levels.load()
 
 
 def reply(*blocks: dict[str, Any]) -> dict[str, Any]:
@@ -112,9 +115,21 @@ def test_an_instruction_that_is_the_request_is_said_once() -> None:
     assert prompt.opening(order(), []).count("do it") == 1
 
 
-def test_tools_and_system_are_the_same_in_every_call_and_know_every_tool() -> None:
-    names = [tool["name"] for tool in prompt.schemas(CODE)]
-    assert names == ["frame", "trace", "reflect", *CODE.tools]
-    assert prompt.system(CODE).startswith("You are the team's software engineer")
-    odd = CODE.model_copy(update={"tools": ("read", "teleport")})
-    assert [tool["name"] for tool in prompt.schemas(odd)][3:] == ["read"]
+def test_tools_are_those_of_the_level_and_the_system_prompt_says_which_it_is() -> None:
+    standard, restricted = (LEVELS.get(rank) for rank in (1, 0))
+    known = [name for name in CODE.tools if name in TOOLS]
+    names = [tool["name"] for tool in prompt.schemas(known, TOOLS, standard)]
+    assert names == ["frame", "trace", "reflect", *known]
+    few = [tool["name"] for tool in prompt.schemas(known, TOOLS, restricted)][3:]
+    assert "read" in few
+    assert not {"shell", "write", "edit"} & set(few)
+    text = prompt.system(CODE, standard)
+    assert text.startswith("You are the team's software engineer")
+    assert "Level 1, standard. You may read and write the workspace and run programs" in text
+    assert "Network: github.com:443, the package indexes of this server" in text
+    lowest = prompt.system(CODE, restricted)
+    assert "only read the workspace. Nothing may be run." in lowest
+    assert "There is no network." in lowest
+    assert "request_permission" in lowest
+    elevated = prompt.system(CODE, LEVELS.get(2))
+    assert "Besides: read /var/www, /etc/nginx, /var/log; write /var/www." in elevated
