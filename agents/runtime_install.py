@@ -28,8 +28,8 @@ SHARED = Path("/opt/ai-infra/sandbox")
 MEND = "python -m agents --install-sandbox"
 _LOCK = ("package.json", "package-lock.json")
 _CODE = (
-    "driver.mjs", "bwrap", "socat", "tool_fetch.mjs", "tool_sql.mjs", "sql_text.mjs",
-    "sql_table.mjs", "sql_sqlite.mjs", "sql_duckdb.mjs", "sql_postgresql.mjs",
+    "driver.mjs", "bwrap", "socat", "tool_fetch.mjs", "readable.mjs", "tool_sql.mjs",
+    "sql_text.mjs", "sql_table.mjs", "sql_sqlite.mjs", "sql_duckdb.mjs", "sql_postgresql.mjs",
 )  # fmt: skip
 _INSTALL_S = 600.0
 
@@ -183,6 +183,12 @@ def _npm(tree: Path) -> None:
         lines = [line for line in ran.stderr.splitlines() if line.strip()]
         told = " ".join(lines[:4])[:500] or f"exit code {ran.returncode}"
         raise SandboxError(f"npm could not install {LIBRARY} {version()}: {told}")
+
+
+def npm() -> tuple[Path, Path]:
+    """The node of this installation and its npm, to be run by it."""
+    wheel = _wheel()
+    return wheel / "bin" / "node", wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 
 
 def _wheel() -> Path:

@@ -1,10 +1,12 @@
 // Fetches one address and writes {url, status, type, bytes, title, text, note} to 3, its body to 4.
 // Redirects are followed one by one, so that the proxy decides on each of them.
 import { readFileSync, writeFileSync, writeSync } from 'node:fs'
+import { Worker } from 'node:worker_threads'
 
 const BODY_MAX_BYTES = 5_000_000
 const TEXT_MAX_CHARS = 400_000
 const HOPS_MAX = 8
+const READ_MS = 8000
 const REDIRECTS = new Set([301, 302, 303, 307, 308])
 const TEXTUAL = /^(text\/|application\/([\w.+-]*\+)?(json|xml|yaml|toml|javascript|x-ndjson|sql))/
 const asked = JSON.parse(readFileSync(0, 'utf8'))
@@ -75,36 +77,29 @@ function decoded(body, type) {
   }
 }
 
+/** The page's title and text. A page that takes too long to understand gives its bare words. */
 async function readable(html, url) {
-  const [{ parseHTML }, { Readability }, { default: Turndown }, { gfm }] = await Promise.all([
-    import('linkedom'),
-    import('@mozilla/readability'),
-    import('turndown'),
-    import('@joplin/turndown-plugin-gfm'),
-  ])
-  const page = () => {
-    const { document } = parseHTML(/<html[\s>]/i.test(html) ? html : `<html><body>${html}</body></html>`)
-    for (const link of document.querySelectorAll('a[href]')) {
-      const href = link.getAttribute('href')
-      if (URL.canParse(href, url)) link.setAttribute('href', new URL(href, url).href)
-    }
-    document.querySelectorAll('script,style,noscript,template,iframe,svg').forEach((one) => one.remove())
-    return document
-  }
-  const whole = page()
-  const title = whole.querySelector('title')?.textContent?.trim() ?? ''
-  const article = new Readability(page(), { maxElemsToParse: 100_000 }).parse()
-  const turndown = new Turndown({ headingStyle: 'atx', codeBlockStyle: 'fenced', bulletListMarker: '-' })
-  turndown.use(gfm)
-  turndown.addRule('images', {
-    filter: 'img',
-    replacement: (_, image) => (image.getAttribute('alt') ? `[image: ${image.getAttribute('alt')}]` : ''),
+  const worker = new Worker(new URL('./readable.mjs', import.meta.url), {
+    workerData: { html, url: url.href },
+    resourceLimits: { maxOldGenerationSizeMb: 512 },
   })
-  const most = whole.body?.textContent?.trim().length ?? 0
-  const enough = article && article.textContent.trim().length >= Math.min(200, most / 4)
-  const text = turndown.turndown(enough ? article.content : (whole.body?.innerHTML ?? ''))
-  return { title: article?.title || title, text: text.replace(/\n{3,}/g, '\n\n') }
+  const late = new Promise((resolve) => setTimeout(resolve, READ_MS))
+  const done = new Promise((resolve) => {
+    worker.once('message', resolve)
+    worker.once('error', () => resolve())
+  })
+  const found = await Promise.race([done, late])
+  await worker.terminate()
+  return found ?? { title: '', text: words(html), note: `${told.note}; only its bare words` }
 }
+
+const words = (html) =>
+  html
+    .replace(/<(script|style|noscript|template)\b[\s\S]*?<\/\1\s*>/gi, ' ')
+    .replace(/<\/?(?:p|div|br|li|tr|h[1-6])\b[^<>]{0,1000}>/gi, '\n')
+    .replace(/<[a-z/!][^<>]{0,1000}>/gi, ' ')
+    .replace(/[ \t]+/g, ' ')
+    .replace(/\n\s*\n+/g, '\n\n')
 
 const signal = AbortSignal.timeout(Math.max(100, Math.floor(asked.left_s * 1000) - 200))
 const { url, response } = await follow(signal)
