@@ -77,24 +77,17 @@ def address(text: str) -> str:
 
 
 def plain(row: Row) -> dict[str, Any]:
-    """What is hashed, as JSON data."""
-    ip, at, details = row["actor_ip"], row["timestamp"], row["details"]
-    return {
-        "seq": row["seq"],
-        "id": row["id"],
-        "timestamp": at if isinstance(at, str) else stamp(at),
-        "event_type": row["event_type"],
-        "actor_type": row["actor_type"],
-        "actor_id": row["actor_id"],
-        "actor_ip": ip if ip is None else address(ip),
-        "resource_type": row["resource_type"],
-        "resource_path": row["resource_path"],
-        "action": row["action"],
-        "outcome": row["outcome"],
-        "details": orjson.loads(details) if isinstance(details, str) else details,
-        "risk_level": row["risk_level"],
-        "prev_hash": row["prev_hash"],
-    }
+    """What is hashed, as JSON data. `details` may be JSON text, `timestamp` the one text of it."""
+    found = dict(row)
+    found.pop("hash", None)
+    ip, at, details = found["actor_ip"], found["timestamp"], found["details"]
+    if type(details) is str:
+        found["details"] = orjson.loads(details)
+    if type(at) is not str:
+        found["timestamp"] = stamp(at)
+    if ip is not None:
+        found["actor_ip"] = address(ip)
+    return found
 
 
 def canonical(row: Row) -> bytes:
