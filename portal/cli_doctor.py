@@ -18,7 +18,7 @@ from base.errors import AIError
 from base.prices import Models
 from base.settings import HANDS_USER, Settings, hands_account
 from base.store import Store
-from portal import cli_mcp, cli_secrets
+from portal import cli_audit, cli_mcp, cli_secrets
 
 DISK_FREE_BYTES = 2 * 2**30
 WAIT_S = 5.0
@@ -67,6 +67,7 @@ def checks(settings: Settings) -> list[dict[str, Any]]:
         ("portal", _portal, f"ai-infra up; see {settings.logs}/portal.log"),
         ("model", _model, "ai-infra up; or check the key and ANTHROPIC_BASE_URL"),
         ("agents", _agents, f"ai-infra agents restart NAME; see {settings.logs}"),
+        ("audit log", cli_audit.head_age, "ai-infra up; then ai-infra audit verify"),
         ("dead letters", _dead, "ai-infra dlq list; then replay or purge"),
     ]
     found = []
