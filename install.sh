@@ -350,6 +350,7 @@ purge() {
     while IFS= read -r folder; do
         case "$folder" in /tmp/ai-infra-* | /var/lib/ai-infra-workspaces/*) rm -rf "$folder" ;; esac
     done <<<"$folders"
+    chattr -a "$AI_INFRA_HOME/audit/heads.jsonl" 2>/dev/null || true # append-only where it can be
     rm -rf "$AI_INFRA_HOME"
     say "      removed $AI_INFRA_HOME"
     rmdir /var/lib/ai-infra-workspaces 2>/dev/null || true
