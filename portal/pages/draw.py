@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from html import escape
 
 from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererProtocol
+from markdown_it.token import Token
+from markdown_it.utils import EnvType, OptionsDict
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 
+from portal.pages.marks import shown
 from portal.pages.view import PHASES, Check, Run, Step
 
 ICONS = {"completed": "✓", "failed": "✕", "cancelled": "–"}
@@ -42,18 +47,33 @@ def _code(code: str, name: str, _: str) -> str:
     return escape(code)
 
 
-_markdown = MarkdownIt("commonmark", {"html": False, "highlight": _code}).enable(["table"])
+#: No images: one from elsewhere tells its server who reads, and what its address was made of.
+_markdown = (
+    MarkdownIt("commonmark", {"html": False, "highlight": _code}).enable(["table"]).disable("image")
+)
+
+
+def _link_open(
+    self: RendererProtocol, tokens: Sequence[Token], at: int, options: OptionsDict, env: EnvType
+) -> str:
+    """A link opens apart, and tells where it leads nothing about where it stood."""
+    tokens[at].attrSet("target", "_blank")
+    tokens[at].attrSet("rel", "noopener noreferrer nofollow")
+    return str(self.renderToken(tokens, at, options, env))  # type: ignore[attr-defined]
+
+
+_markdown.add_render_rule("link_open", _link_open)
 
 
 @lru_cache(maxsize=256)
 def markdown(text: str) -> str:
     """Markdown as HTML; HTML in the text is shown as text, links to scripts are dropped."""
-    return str(_markdown.render(text))
+    return shown(str(_markdown.render(text)))
 
 
 def user_text(text: str) -> str:
     """What a person wrote, as it was written."""
-    return f'<div class="said">{escape(text)}</div>'
+    return f'<div class="said" dir="auto">{shown(escape(text))}</div>'
 
 
 def answer(run: Run) -> str:
@@ -61,12 +81,16 @@ def answer(run: Run) -> str:
     if not run.answer:
         return ""
     caret = "" if run.whole or run.ended else '<span class="caret"></span>'
-    html = markdown(run.answer) if run.whole else _markdown.render(run.answer)
-    return f'<div class="prose">{html}{caret}</div>'
+    html = markdown(run.answer) if run.whole else shown(str(_markdown.render(run.answer)))
+    return f'<div class="prose" dir="auto">{html}{caret}</div>'
 
 
 def panel(run: Run) -> str:
     """The plan as a checklist with a card for each agent at work; ends as one line."""
+    return shown(_panel(run))
+
+
+def _panel(run: Run) -> str:
     if not run.steps:
         if run.ended:
             return _fault(run)
