@@ -41,7 +41,10 @@ async function open(host, port) {
   const proxy = direct(host) ? undefined : (process.env.HTTPS_PROXY ?? process.env.https_proxy)
   const socket = proxy ? await tunnel(new URL(proxy), host, port) : await dialed(port, host)
   socket.connect = () => {
-    process.nextTick(() => socket.emit('connect'))
+    process.nextTick(() => {
+      socket.emit('connect')
+      socket.resume()
+    })
     return socket
   }
   return socket
