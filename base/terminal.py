@@ -17,8 +17,8 @@ SHORT_CHARS = 160
 #: Categories that draw nothing, reorder what is drawn, or mean nothing: control, format,
 #: surrogate, private, unassigned, line and paragraph separators.
 UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-#: Letters and marks that look like nothing or like a plain space, and the brackets that we write.
-BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0⟨⟩")
+#: Letters and marks that look like nothing or like a plain space.
+BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 VARIANTS = re.compile("[\u180b-\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 
 
@@ -35,7 +35,8 @@ def short(text: str, chars: int = SHORT_CHARS) -> str:
 
 def visible(text: str) -> str:
     """One line in which nothing hides: every control character, newlines too, as its symbol
-    (`␛`), every mark that is not seen or reorders, and every unusual space as `⟨U+202E⟩`.
+    (`␛`), every mark that is not seen or reorders, and every unusual space as `⟨U+202E⟩`. Safe
+    to repeat.
     """
     return "".join(shown(char) for char in text)
 

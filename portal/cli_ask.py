@@ -18,6 +18,7 @@ from websockets.exceptions import WebSocketException
 from base.messages import Status
 from base.settings import Settings
 from base.terminal import neutral, short
+from portal.cli_approvals import asking
 from portal.cli_client import EXIT_FAILED, EXIT_NOT_RUNNING, call, show, stop, token
 
 RECONNECT_S = 60.0
@@ -139,6 +140,8 @@ class Seen:
                 self._say(f"  {step['key']:<4} {step['agent']:<9} {short(title, 60)}{after}")
         elif kind == "tool" and payload.get("state") == "started":
             self._say(f"  {payload['agent']:<9} {payload['name']} {payload.get('summary', '')}")
+        elif kind == "approval":
+            self.approval(payload)
         elif kind == "criterion":
             mark = MARKS.get(payload["verdict"], "?")
             self._say(f"  {payload['agent']:<9} {mark} {payload['id']} {payload['text']}")
@@ -149,6 +152,17 @@ class Seen:
             if phase and payload["task_id"] != self.task_id:
                 self._once(f"  {payload['agent']:<9} {phase}", payload["task_id"])
         return False
+
+    def approval(self, found: dict[str, Any]) -> None:
+        """Say once what waits for an answer, and how to give it; also when the rest is quiet."""
+        key = found["id"] + found["status"]
+        if key in self.told:
+            return
+        self.told.add(key)
+        if found["status"] == "pending":
+            typer.secho(asking(found), err=True, fg="yellow")
+        else:
+            self._say(f"  {found['agent']:<9} approval {found['id'][:8]} {found['status']}")
 
     def _once(self, line: str, task_id: str) -> None:
         if task_id + line not in self.told:
@@ -170,6 +184,9 @@ def render_task(whole: dict[str, Any]) -> str:
         for checked in (part["output"] or {}).get("criteria", ()):
             mark = MARKS.get(checked["verdict"], "?")
             lines.append(f"       {mark} {checked['id']} {checked['text']}: {checked['evidence']}")
+        for found in whole["approvals"]:
+            if found["request"]["task_id"] == part["id"]:
+                lines.append(f"       waits for approval {found['id'][:8]}: {found['sentence']}")
         if part["error"]:
             lines.append(f"       {part['error']}")
     if task["error"]:
@@ -229,6 +246,8 @@ async def _until_ended(socket: ClientConnection, seen: Seen) -> bool:
                 frame = json.loads(await socket.recv())
         except TimeoutError:
             task = await asyncio.to_thread(call, "GET", f"/api/tasks/{seen.task_id}")
+            for found in task["approvals"]:
+                seen.approval({**found, "agent": found["request"]["agent"]})
             if task["task"]["status"] in ENDED:
                 return True
             continue

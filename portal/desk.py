@@ -57,7 +57,7 @@ class Desk:
             self.tell(what.model_copy(update=found))
 
     async def missing(
-        self, caller: Caller, table: Literal["conversations", "tasks"], row_id: str
+        self, caller: Caller, table: Literal["approvals", "conversations", "tasks"], row_id: str
     ) -> None:
         """Write down that `caller` asked for what is somebody else's, if it is. The answer is the
         same whether it is or there is no such thing.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StrictBool
 
 from base.messages import Effort
 
@@ -81,6 +81,13 @@ class Send(BaseModel, extra="forbid", frozen=True):
 
 class Steer(BaseModel, extra="forbid", frozen=True):
     text: Annotated[Text, AfterValidator(_message)]
+
+
+class Decision(BaseModel, extra="forbid", frozen=True):
+    """The answer to an approval; the agent is told the reason."""
+
+    approve: StrictBool
+    reason: Text = Field("", max_length=500)
 
 
 class Purge(BaseModel, extra="forbid", frozen=True):

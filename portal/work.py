@@ -5,9 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from pydantic import Field
+
 from base import streams
+from base.approvals import Approval
 from base.errors import NotFoundError
 from base.messages import Status, Wire
+from portal.approvals import of_requests
 from portal.auth import Caller
 from portal.desk import Desk
 from portal.talk import identity, pack, unpack
@@ -65,11 +69,14 @@ class Tasks(Wire):
 
 
 class TaskWhole(Wire):
-    """A task, the parts of its plan, and the newest 1,000 log lines, oldest first."""
+    """A task, the parts of its plan, the newest 1,000 log lines, oldest first, and the approvals
+    that its parts wait for.
+    """
 
     task: Task
     subtasks: list[Task]
     logs: list[Note]
+    approvals: list[Approval] = Field(default_factory=list)
 
 
 async def tasks(
@@ -129,6 +136,7 @@ async def task_whole(desk: Desk, caller: Caller, task_id: str) -> TaskWhole:
         task=found,
         subtasks=[Task(**part) for part in parts],
         logs=[Note(**line) for line in reversed(logs)],
+        approvals=await of_requests(desk, caller, [found.root_id or found.id]),
     )
 
 
@@ -140,11 +148,13 @@ async def wholes(desk: Desk, caller: Caller, root_ids: list[str]) -> list[TaskWh
     )
     found = [Task(**row) for row in rows]
     roots = [task for task in found if task.id == task.root_id]
+    waiting = await of_requests(desk, caller, root_ids)
     return [
         TaskWhole(
             task=root,
             subtasks=[one for one in found if one.root_id == root.id and one.id != root.id],
             logs=[],
+            approvals=[one for one in waiting if one.request.root_id == root.id],
         )
         for root in roots
     ]

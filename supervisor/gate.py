@@ -246,7 +246,7 @@ def _hidden(request: ApprovalRequest) -> int:
     texts = [request.agent, request.tool, request.cwd, *request.argv]
     texts += [one.path for one in request.operands]
     texts += [part for pair in request.environment.items() for part in pair]
-    return sum(char not in "\n\t⟨⟩" and terminal.shown(char) != char for char in "".join(texts))
+    return sum(char not in "\n\t" and terminal.shown(char) != char for char in "".join(texts))
 
 
 def _shown(text: str, chars: int = VALUE_CHARS) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from base.approvals import Approval
 from base.messages import Event, Kind, Phase, Status
 from portal.work import Task, TaskWhole
 
@@ -97,7 +98,7 @@ def opened(whole: TaskWhole) -> Run:
         planned=bool(whole.subtasks),
         error=root.error or "",
         cost_usd=_cost(root),
-        steps={part.id: _from_record(part) for part in whole.subtasks},
+        steps={part.id: _from_record(part, whole.approvals) for part in whole.subtasks},
     )
 
 
@@ -152,6 +153,8 @@ def _step(step: Step, event: Event) -> Step:
         started = data.get("state") == "started"
         shown = f"{data.get('name', '')} {data.get('summary') or ''}".strip()
         return replace(step, tool=shown if started else "", tools=step.tools + started)
+    if event.kind is Kind.APPROVAL:
+        return replace(step, tool=_waits(data) if data.get("status") == "pending" else "")
     if event.kind is Kind.TEXT:
         return replace(step, said=str(data.get("content", ""))[-SAID_CHARS:])
     if event.kind is Kind.CRITERION:
@@ -188,15 +191,21 @@ def _cost(task: Task) -> float:
     return float(task.usage.get("cost_usd") or 0.0)
 
 
-def _from_record(task: Task) -> Step:
+def _waits(approval: Mapping[str, Any]) -> str:
+    return f"waits for approval {str(approval.get('id'))[:8]}: {approval.get('sentence')}"
+
+
+def _from_record(task: Task, approvals: Sequence[Approval] = ()) -> Step:
     output = task.output if isinstance(task.output, Mapping) else {}
     checks = _criteria(task.verification_criteria)
     for one in output.get("criteria") or ():
         checks = _checked(checks, one)
     given = task.input if isinstance(task.input, Mapping) else {}
     phases = PHASES.index(task.pai_phase) + 1 if task.pai_phase in PHASES else 0
+    waits = [one.model_dump() for one in approvals if one.request.task_id == task.id]
     return Step(
         id=task.id,
+        tool=_waits(waits[0]) if waits else "",
         key=task.key or "",
         agent=task.assigned_agent,
         title=task.title or str(given.get("instruction") or "working on it"),

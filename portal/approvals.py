@@ -1,0 +1,102 @@
+"""Approvals: what agents ask leave for, and the answer. REST and the command call these."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from base import streams
+from base.approvals import Approval
+from base.errors import NotFoundError
+from base.messages import Wire
+from portal.auth import Caller
+from portal.desk import Desk
+from portal.talk import identity
+
+#: Pending in the record, though its time is over: the sweep is on its way.
+_NOW = "CASE WHEN status = 'pending' AND expires_at <= now() THEN 'expired' ELSE status END"
+_COLUMNS = (
+    f"id, request, binding, {_NOW} AS status, risk, sentence, created_at, expires_at, decided_at,"
+    " decided_by, decided_via, decided_why"
+)
+#: An admin may see every approval, anybody else those of their own tasks.
+_SEEN = "($1::uuid IS NULL OR user_id = $1)"
+
+
+class Approvals(Wire):
+    """Newest first. `more`: there are older ones."""
+
+    approvals: list[Approval]
+    more: bool
+
+
+async def approvals(
+    desk: Desk, caller: Caller, *, every: bool = False, prefix: str = "", limit: int = 50
+) -> Approvals:
+    """Those that wait for an answer; `every`: the others too. `prefix`: of the id."""
+    rows = await desk.store.fetch(
+        f"SELECT {_COLUMNS} FROM approvals WHERE {_SEEN}"
+        " AND ($2::boolean OR (status = 'pending' AND expires_at > now()))"
+        " AND starts_with(id::text, $3) ORDER BY created_at DESC, id LIMIT $4",
+        *(_seer(caller), every, prefix.lower(), limit + 1),
+    )
+    found = [Approval.model_validate(row) for row in rows]
+    return Approvals(approvals=found[:limit], more=len(found) > limit)
+
+
+async def approval(desk: Desk, caller: Caller, approval_id: str) -> Approval:
+    """Raises NotFoundError for one that is unknown or somebody else's."""
+    row = await desk.store.fetchrow(
+        f"SELECT {_COLUMNS} FROM approvals WHERE {_SEEN} AND id = $2",
+        *(_seer(caller), identity(approval_id, "approval")),
+    )
+    if row is None:
+        await desk.missing(caller, "approvals", identity(approval_id, "approval"))
+        raise NotFoundError(f"no approval {approval_id}")
+    return Approval.model_validate(row)
+
+
+async def of_requests(desk: Desk, caller: Caller, root_ids: list[str]) -> list[Approval]:
+    """What the parts of requests of the caller's wait for now, oldest first."""
+    rows = await desk.store.fetch(
+        f"SELECT {_COLUMNS} FROM approvals WHERE user_id = $1 AND status = 'pending'"
+        " AND expires_at > now() AND task_id IN (SELECT id FROM tasks WHERE root_id = ANY($2))"
+        " ORDER BY created_at, id",
+        *(caller.user_id, root_ids),
+    )
+    return [Approval.model_validate(row) for row in rows]
+
+
+async def decide(
+    desk: Desk,
+    caller: Caller,
+    approval_id: str,
+    approve: bool,
+    reason: str = "",
+    *,
+    key: str | None = None,
+) -> Approval:
+    """Answer it. Raises ForbiddenError for one who may not, ConflictError for what was answered
+    before or has expired. The supervisor judges and records it.
+    """
+    found = await approval(desk, caller, approval_id)
+
+    async def ask() -> dict[str, Any]:
+        answer = await desk.ask(
+            streams.SERVICE_SUPERVISOR,
+            verb="decide",
+            approval_id=found.id,
+            approve=approve,
+            by=caller.user_id,
+            via="cli" if caller.local else "api",
+            reason=reason,
+            ip=caller.peer,
+        )
+        decided: dict[str, Any] = answer["approval"]
+        return decided
+
+    answer = await desk.once(caller, key, ["decide", found.id, approve, reason], ask)
+    return Approval.model_validate(answer)
+
+
+def _seer(caller: Caller) -> str | None:
+    return None if caller.admin else caller.user_id
