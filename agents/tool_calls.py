@@ -14,7 +14,7 @@ from base.messages import Kind, Phase, Status
 from base.terminal import clipped, neutral
 
 MEMORY = "memory"
-MEMORY_S = 10.0
+MEMORY_S = 5.0
 MEMORY_CHARS = 40_000
 MEMORY_HITS = 8
 PROGRESS_CHARS = 500
