@@ -111,6 +111,7 @@ async def test_the_same_event_many_times_is_one_row(
         await until_rows(store, 3)
         await publish(bus, one, other, one)
         await _drained(bus)
+    assert await bus.dead(streams.AUDIT) == []
     assert await store.fetchval("SELECT count(*) FROM audit_logs") == 3
     assert (await verdict(settings, store)).ok
 
