@@ -203,9 +203,7 @@ async def _read(
             except asyncio.LimitOverrunError as error:
                 await _skip(process.stdout, error.consumed)
                 for number in sorted(open_ids, key=str):
-                    await out.send(
-                        _fault(number, f"its answer had over {MESSAGE_MAX_BYTES:,} bytes")
-                    )
+                    await out.send(_fault(number, TOO_LONG))
                 open_ids.clear()
                 continue
             try:

@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import sys
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def send(**message: Any) -> None:
 def tools() -> list[dict[str, Any]]:
     numbers = {"a": {"type": "integer"}, "b": {"type": "integer"}}
     add = {"type": "object", "properties": numbers, "required": ["a", "b"]}
-    plain = ["change", "environment", "look", "connect", "write", *ASKS]
+    plain = ["change", "environment", "look", "connect", "fetch", "write", *ASKS]
     return [
         {"name": "add", "description": said["add"], "inputSchema": add},
         *({"name": name, "description": name, "inputSchema": OBJECT} for name in plain),
@@ -61,6 +62,9 @@ def call(name: str, given: dict[str, Any]) -> str:
         case "connect":
             socket.create_connection((given["host"], given["port"]), 3).close()
             return "connected"
+        case "fetch":
+            with urllib.request.urlopen(given["url"], timeout=5) as answer:
+                return str(answer.read().decode())
     return asked(*ASKS[name])
 
 

@@ -139,6 +139,19 @@ async def test_a_crash_in_mid_call_is_an_error_at_once(both: Connection) -> None
         await both.call("add", {"a": 1, "b": 1}, soon())
 
 
+async def test_a_server_that_dies_between_calls_is_known_to_be_gone(tmp_path: Path) -> None:
+    pipes = await spawn(tmp_path, sys.executable, str(PLAIN))
+    connection = await Connection.start(pipes, soon())
+    pipes.process.kill()
+    await pipes.process.wait()
+    for _ in range(200):
+        if connection.gone:
+            break
+        await asyncio.sleep(0.02)
+    assert connection.gone
+    await connection.close()
+
+
 async def test_a_cancelled_call_leaves_the_server_usable(both: Connection) -> None:
     call = asyncio.create_task(both.call("slow", {"seconds": 60}, soon()))
     await asyncio.sleep(0.3)

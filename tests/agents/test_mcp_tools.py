@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -29,6 +30,7 @@ from base.mcp import Rule, Server
 __all__ = ["ground", "hands_user", "workspace"]
 PLAIN = Path(__file__).parent / "mcp_plain.py"
 LEVEL = boxed.STANDARD
+STARTED = "open('starts', 'a').write('x')"
 SLOW = 'case "add" if not __import__("time").sleep(60):'
 Look = Callable[[str], str | None]
 
@@ -164,6 +166,34 @@ async def test_a_server_cannot_connect_outside_its_hosts(world: World) -> None:
     assert not met.is_set()
 
 
+async def test_a_server_reaches_its_hosts_and_a_refusal_is_told(world: World) -> None:
+    listener = ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    threading.Thread(target=listener.serve_forever, daemon=True).start()
+    here = f"127.0.0.1:{listener.server_address[1]}"
+    try:
+        await world.begin(world.server("open", hosts=(here,)), world.server("shut"))
+        assert said(await world.call("fetch", "open", url=f"http://{here}/")) == "a page"
+        assert not (await world.call("fetch", "shut", url=f"http://{here}/")).ok
+        refused = await world.call("fetch", "shut", url="http://blocked.example/")
+    finally:
+        await world.mcp.release()
+        listener.shutdown()
+    assert not refused.ok
+    assert "\nblocked by policy: blocked.example:80" in refused.text
+
+
+class Page(BaseHTTPRequestHandler):
+    """One page."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"a page")
+
+    def log_message(self, *_: object) -> None:
+        """Nothing to tell."""
+
+
 async def test_the_sandbox_has_the_lower_level_and_the_servers_hosts_alone() -> None:
     levels = Levels.load()
     server = Server(
@@ -251,7 +281,9 @@ async def test_a_call_that_is_slow_ends_at_the_servers_limit(world: World) -> No
     )
     script.write_text(source)
     await world.begin(world.server(command=("python3", str(script)), limit_s=1))
+    began_s = time.monotonic()
     result = await world.call("add", a=1, b=1)
+    assert time.monotonic() - began_s < 15
     assert not result.ok
     assert "did not answer in time; what the call did is unknown" in result.text
 
@@ -260,18 +292,23 @@ async def test_a_call_that_is_slow_ends_at_the_servers_limit(world: World) -> No
     ("command", "reason"),
     [
         (("no-such-program",), "no-such-program"),
-        (("python3", "-c", "raise SystemExit('bad weather')"), "bad weather"),
+        (("python3", "-c", f"{STARTED}; raise SystemExit('bad weather')"), "bad weather"),
     ],
 )
 async def test_a_bad_server_is_told_once_and_the_others_work(
-    world: World, command: tuple[str, ...], reason: str
+    world: World, command: tuple[str, ...], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await world.begin(world.server("bad", command=command), world.server("good"))
     assert {offer.server for offer in world.offers.values()} == {"good"}
     assert len(world.said) == 1
     assert world.said[0].startswith("mcp: bad: no tools:")
     assert reason in world.said[0]
+    await world.task()  # it is left alone for now
+    starts = world.workspace / "starts"
+    assert not starts.exists() or starts.read_text() == "x"
+    monkeypatch.setattr(mcp_tools, "RETRY_S", 0.0)
     await world.task()
+    assert not starts.exists() or starts.read_text() == "xx"
     assert len(world.said) == 1
     assert (await world.call("add", "good", a=1, b=1)).ok
 
