@@ -231,11 +231,22 @@ async def _run(
     if not wish.alone:
         result = await run(wish.tool, wish.given)
         return ended(result, f"approved by {_who(approval)}", wish.rank)
+    asked = approval.request.operands
+
+    async def unchanged() -> None:
+        if moved := _moved(asked, await _operands(task, wish)):
+            raise ForbiddenError(f"changed since it was asked: {', '.join(moved[:5])}")
+
     grants = (*task.granted, *([wish.host] if wish.host else []))
-    result = await grip.alone(wish.level, grants, wish.tool, wish.given)
-    before = {one.path: one.sha256 for one in approval.request.operands}
-    after = {one.path: one.sha256 for one in await _operands(task, wish)}
-    moved = [path for path in before if after.get(path) != before[path]]
+    try:
+        result = await grip.alone(wish.level, grants, wish.tool, wish.given, unchanged)
+    except (ForbiddenError, InputError) as error:
+        text = f"not run: {error}"
+        return Ended(result=_no(text), outcome="denied", reason=text, refused=True)
+    try:
+        moved = _moved(asked, await _operands(task, wish))
+    except InputError:
+        moved = ["more than can be looked at"]
     moved = [path for path in moved if not path.endswith("/.git")]
     reason = f"approved by {_who(approval)}"
     note = f"[{reason}; it ran in a shell of its own, and the task's shell begins anew]"
@@ -296,10 +307,14 @@ def _changed(task: Task, call_id: str, now: tuple[Operand, ...]) -> str:
     record = task.approval(call_id)
     if record is None:
         return ""
-    asked = {one["path"]: one["sha256"] for one in record["operands"]}
-    found = {one.path: one.sha256 for one in now}
-    moved = sorted(path for path in asked | found if asked.get(path) != found.get(path))
+    moved = _moved(tuple(Operand(**one) for one in record["operands"]), now)
     return f" (changed since it was asked: {', '.join(moved[:5])})" if moved else ""
+
+
+def _moved(before: tuple[Operand, ...], after: tuple[Operand, ...]) -> list[str]:
+    """The paths at which the two differ."""
+    one, other = ({found.path: found.sha256 for found in side} for side in (before, after))
+    return sorted(path for path in one | other if one.get(path) != other.get(path))
 
 
 def _denial(approval: Approval) -> str:

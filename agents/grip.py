@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from agents.hands import Hands, ToolResult
@@ -50,15 +51,24 @@ class Grip:
                 await self.release()
 
     async def alone(
-        self, level: Level, grants: tuple[str, ...], name: str, given: dict[str, Any]
+        self,
+        level: Level,
+        grants: tuple[str, ...],
+        name: str,
+        given: dict[str, Any],
+        before: Callable[[], Awaitable[None]],
     ) -> ToolResult:
-        """Run one call in hands of its own at `level`, while nothing else of the task runs."""
+        """Run one call in hands of its own at `level`, while nothing else of the task runs.
+
+        `before` is the last that happens before it runs; what it raises is raised.
+        """
         await self.release()
         try:
             hands = await self._open(level, grants)
         except SandboxError as error:
             return ToolResult(ok=False, text=f"not run: {error}")
         try:
+            await before()
             return await hands.call(name, given, deadline=Deadline.after(TOOL_S))
         except SandboxError as error:
             return ToolResult(ok=False, text=f"{error}; what the call did is unknown")

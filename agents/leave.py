@@ -17,7 +17,7 @@ from base.levels import PRIVILEGED, STANDARD, Level
 from base.terminal import clipped, exact, visible
 
 PORT = 443
-COMMAND_CHARS = 2_000
+COMMAND_CHARS = 8_000
 REASON_CHARS = 500
 ASKS = "request_permission"
 _NAME = re.compile(

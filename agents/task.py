@@ -80,11 +80,13 @@ class Task:
             task = cls(order, spec, level, folder, place, journal)
             task.spent = spent
             task.add("order", order=order.model_dump(mode="json"))
-            if source := _brought(order):
-                task.taint(source)
+            if any(record["kind"] == "tainted" for record in records):
+                task.taint("the work of an earlier agent")
         else:
             task.resumed = True
             task.add("resumed", epoch=order.epoch, delivery=order.delivery)
+        if source := _brought(order):
+            task.taint(source)
         return task
 
     def _goes_on(self, order: WorkOrder) -> bool:

@@ -20,12 +20,15 @@ from agents.tool_need import host_of
 from base import log, streams
 from base.audit import AuditEvent, message
 from base.errors import BusError
+from base.messages import Checked, Criterion, Verdict
 from base.redact import redact
 
 PATH_CHARS = 500
 AGAIN_S = 1.0
 #: From this rank on a call that cannot be written down first does not run.
 BEFORE_RANK = 2
+#: How the system's own measuring of a criterion is called there.
+PROBE = "probe"
 INTERRUPTED = "unknown: interrupted while it ran"
 
 End = Literal["success", "failure", "denied"]
@@ -70,10 +73,24 @@ async def unfinished(parts: Parts, task: Task, reason: str) -> None:
                 await ended(parts, task, call, "failure", reason if begun else f"not run: {reason}")
 
 
+async def probed(parts: Parts, task: Task, criterion: Criterion, checked: Checked) -> None:
+    """Write down a probe that ran something that the model had named."""
+    given = criterion.probe.model_dump(include={"command", "url"}, exclude_none=True)
+    if criterion.probe.kind not in {"command", "http"}:
+        return
+    ran = checked.verdict is not Verdict.UNMEASURED
+    call_id = f"{criterion.id}-{task.order.agent}-{task.state.round}"
+    call = {"id": call_id, "name": PROBE, "input": given}
+    outcome: End = "success" if ran else "failure"
+    await ended(parts, task, call, outcome, f"measured {criterion.id}: {checked.verdict.value}")
+
+
 def resource(name: str, given: dict[str, Any]) -> Resource:
     """What a call is about: a command line, a path, a host, a service. Never contents."""
     text = {key: value for key, value in given.items() if isinstance(value, str)}
-    if name in {"shell", "request_permission"} and "command" in text:
+    if name == PROBE and "url" in text:
+        return "endpoint", _clip(host_of(text["url"]) or text["url"])
+    if name in {"shell", "request_permission", PROBE} and "command" in text:
         return "command", _clip(text["command"])
     if name == "request_permission":
         return "endpoint", _clip(text.get("host", ""))

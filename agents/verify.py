@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agents import frame, model, probe
+from agents import frame, model, probe, tool_audit
 from agents.grip import Grip
 from agents.parts import Parts
 from agents.task import Task
@@ -38,6 +38,7 @@ async def measure(parts: Parts, task: Task, grip: Grip) -> None:
             judge=ask_judge,
             deadline=Deadline.after(PROBE_S),
         )
+        await tool_audit.probed(parts, task, criterion, one)
         checked.append(one)
         parts.transcript.criterion(one)
         parts.emit(Kind.CRITERION, **one.model_dump(mode="json"))

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from agent_rig import Rig, order, script
 
+from agents.grip import Grip
 from base.approvals import ApprovalStatus
 from base.errors import ForbiddenError, TooManyError
+from base.levels import Levels
 from base.messages import Control, Status, WorkOrder
+
+pytest_plugins = ["boxed"]
 
 FRAME = {
     "frame": {
@@ -246,6 +252,23 @@ async def test_a_process_in_the_background_cannot_rewrite_what_was_asked_for(rig
     await rig.ended(told)
     assert (rig.workspace() / "a.sh").read_bytes() == content
     assert rig.clerk.redeemed == [asked.id]
+
+
+async def test_what_changes_after_the_last_look_but_one_does_not_run(
+    workspace: Path, hands_user: str | None
+) -> None:
+    """Another task in the same workspace is as quick as can be: the last look is in the end."""
+    level = Levels.load().get(1)
+    parts: Any = SimpleNamespace(settings=SimpleNamespace(hands_user=hands_user))
+    task: Any = SimpleNamespace(workspace=workspace, level=level, granted=())
+    grip = Grip(parts, task)
+
+    async def changed() -> None:
+        raise ForbiddenError("changed since it was asked")
+
+    with pytest.raises(ForbiddenError):
+        await grip.alone(level, (), "shell", {"command": "touch ran"}, changed)
+    assert not (workspace / "ran").exists()
 
 
 async def test_a_file_that_the_command_changes_is_told_and_written_down(rig: Rig) -> None:
