@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agents import box, egress, sandbox
+from agents import box, egress, ration, sandbox
 from agents.box import Box
 from agents.indexes import Indexes
 from agents.tools import TOOLS, fault
@@ -69,6 +69,7 @@ class Hands:
             asyncio.create_task(self._read(), name="hands-answers"),
             asyncio.create_task(self._complaints(), name="hands-complaints"),
             asyncio.create_task(self._connections(), name="hands-connections"),
+            asyncio.create_task(self._ration(), name="hands-ration"),
         ]
 
     @classmethod
@@ -255,6 +256,10 @@ class Hands:
                 self._added.set()
             else:
                 self._seen.note(event)
+
+    async def _ration(self) -> None:
+        """End the sandbox once it takes more of the machine than its level may."""
+        await self._kill(await ration.exceeded(self._box.pid, self.level.limits, self.workspace))
 
     def _fail(self, reason: str) -> None:
         """From now on every call raises; the one that waits does so at once."""
