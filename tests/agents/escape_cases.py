@@ -119,12 +119,12 @@ NETWORK = _cases(
 
 ADDRESSES = _cases(
     "addresses",
-    ("metadata", "curl -sm 3 http://169.254.169.254/ && echo ESCAPED"),
-    ("metadata decimal", "curl -sm 3 http://2852039166/ && echo ESCAPED"),
-    ("metadata hexadecimal", "curl -sm 3 http://0xa9fea9fe/ && echo ESCAPED"),
-    ("metadata octal", "curl -sm 3 http://0251.0376.0251.0376/ && echo ESCAPED"),
-    ("metadata mapped", "curl -sgm 3 'http://[::ffff:169.254.169.254]/' && echo ESCAPED"),
-    ("metadata over TLS", "curl -skm 3 https://169.254.169.254/ && echo ESCAPED"),
+    ("metadata", "curl -sfm 3 http://169.254.169.254/ && echo ESCAPED"),
+    ("metadata decimal", "curl -sfm 3 http://2852039166/ && echo ESCAPED"),
+    ("metadata hexadecimal", "curl -sfm 3 http://0xa9fea9fe/ && echo ESCAPED"),
+    ("metadata octal", "curl -sfm 3 http://0251.0376.0251.0376/ && echo ESCAPED"),
+    ("metadata mapped", "curl -sfgm 3 'http://[::ffff:169.254.169.254]/' && echo ESCAPED"),
+    ("metadata over TLS", "curl -sfkm 3 https://169.254.169.254/ && echo ESCAPED"),
     ("metadata direct", "timeout 3 bash -c 'exec 3<>/dev/tcp/169.254.169.254/80' && echo ESCAPED"),
     ("ping", "ping -c 1 -W 2 127.0.0.1 && ip route | grep default && echo ESCAPED"),
     ("DNS", "timeout 3 python3 -c 'import socket; socket.gethostbyname(\"example.com\")' && echo ESCAPED"),
