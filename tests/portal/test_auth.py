@@ -21,6 +21,7 @@ OPEN = {"/api/auth/login", "/api/auth/refresh", "/api/health/live", "/api/health
 ADMIN_ONLY = {
     ("POST", "/api/auth/links"),
     ("POST", "/api/agents/{name}/{verb}"),
+    ("GET", "/api/audit"),
     ("GET", "/api/dlq"),
     ("POST", "/api/dlq/{letter_id}/replay"),
     ("POST", "/api/dlq/purge"),
@@ -44,7 +45,8 @@ def routes(portal: Portal) -> list[tuple[str, str]]:
 
 def call(client: httpx.Client, method: str, path: str, **names: str) -> httpx.Response:
     filled = {"name": "code", "verb": "pause", "letter_id": "x/1-0", **names}
-    filled = {"conversation_id": str(uuid.uuid4()), "task_id": str(uuid.uuid4()), **filled}
+    ids = ("conversation_id", "task_id", "approval_id")
+    filled = {**{one: str(uuid.uuid4()) for one in ids}, **filled}
     body = BODIES.get(path) if method in {"POST", "PUT"} else None
     return client.request(method, path.format(**filled), json=body)
 
