@@ -40,7 +40,7 @@ async def main(name: str, plain: bool, settings: Settings, stop: asyncio.Event) 
     """Wire the parts and run them until `stop`. Raises UnknownAgentError, BusError."""
     agents, models = roster.load(settings), Models.load(settings)
     spec = agents.get(name)
-    servers = mcp.load(settings, agents.agents)
+    servers, levels = mcp.load(settings, agents.agents), Levels.load(settings)
     transcript = Transcript(sys.stdout, plain=plain)
     bus = await Bus.open(settings.redis, name)
 
@@ -61,10 +61,11 @@ async def main(name: str, plain: bool, settings: Settings, stop: asyncio.Event) 
         feed=Feed(bus=bus),
         reins=Reins(stop, publish),
         notes=Notes(name),
-        levels=Levels.load(settings),
+        levels=levels,
         limiter=await Limiter.open(settings),
         mcp=Mcp(
             servers.of(name),
+            levels=levels,
             user=settings.hands_user,
             secret=partial(_secret, Secrets(settings)),
             tell=lambda fault: transcript.line(fault, "33"),

@@ -126,7 +126,7 @@ async def _settle(parts: Parts, task: Task, call: dict[str, Any], ended: Ended) 
     """Write down how the call ended, then give the result to the model."""
     result = ended.result
     await tool_audit.ended(parts, task, call, ended.outcome, ended.reason, ended.rank)
-    if result.untrusted and result.ok:
+    if result.untrusted:  # a failure may quote foreign text too
         task.taint(result.untrusted)
     text, digest = result.text, tool_audit.digest([call["name"], call["input"]])
     if ended.refused and _refused_before(task, digest) == SAME_REFUSED_MAX - 1:
