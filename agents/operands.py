@@ -27,6 +27,8 @@ WORKSPACE_ENTRIES_MAX = 2_000
 OPERANDS_MAX = 200
 LINKS_MAX = 40
 OUTSIDE = "outside"
+#: A workspace that is made with the first hands counts as the empty folder it will be.
+EMPTY = f"tree:{hashlib.sha256().hexdigest()}"
 _PATHS = ("path", "folder", "save", "database", "paths")
 _CODE = ("command", "code", "query", "patch")
 _WORD = re.compile(r"""[^\s;|&<>()'"`{}=,:]+""")
@@ -130,6 +132,8 @@ def _add(
     found: dict[str, Operand], path: str, workspace: Path, view: _View, *, must_exist: bool = False
 ) -> None:
     operand = _look(os.path.join(workspace, path), view)
+    if operand.sha256 is None and operand.path == os.path.realpath(workspace):
+        operand = Operand(path=operand.path, sha256=EMPTY)
     if must_exist and operand.sha256 in {None, OUTSIDE}:
         return
     found[operand.path] = operand

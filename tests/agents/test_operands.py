@@ -129,6 +129,14 @@ def test_a_command_that_names_nothing_is_bound_to_a_small_workspace(place: Path)
     assert look(place, command="make deploy") == {}
 
 
+def test_a_workspace_not_made_yet_counts_as_empty(tmp_path: Path) -> None:
+    before = operands.measure("shell", {"command": "make"}, tmp_path / "new")
+    (tmp_path / "new").mkdir()
+    assert operands.measure("shell", {"command": "make"}, tmp_path / "new") == before
+    (tmp_path / "new" / "f").touch()
+    assert operands.measure("shell", {"command": "make"}, tmp_path / "new") != before
+
+
 def test_more_than_can_be_bound_is_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operands, "BYTES_MAX", 10)
     with pytest.raises(InputError, match="too many or too large"):
