@@ -101,7 +101,9 @@ missing_packages() {
     command -v tmux >/dev/null || echo tmux
     command -v git >/dev/null || echo git
     command -v bwrap >/dev/null || echo bubblewrap
-    command -v unshare >/dev/null || echo util-linux
+    command -v socat >/dev/null || echo socat
+    command -v rg >/dev/null || echo ripgrep
+    command -v unshare >/dev/null && command -v setpriv >/dev/null || echo util-linux
     python=$(find_python)
     if [ -z "$python" ]; then
         echo python3
@@ -180,6 +182,13 @@ try_sandbox() {
     fail "user namespaces are refused on this machine, so agents could not be sandboxed. As root:
     sysctl -w ${keys[*]}
     To keep it after a restart, put these into a file in /etc/sysctl.d, one a line" 3
+}
+
+# The runtime of the agents' sandbox, pinned and checked by hash, and a trial of the whole.
+install_sandbox() {
+    say "      the sandbox's runtime, from npm's configured registry"
+    quietly .venv/bin/python -m agents --install-sandbox
+    quietly .venv/bin/python -m agents --canary
 }
 
 # The mark stands while .venv is half made; one found at the start means: begin anew.
@@ -333,6 +342,7 @@ uninstall() {
         link=$folder/ai-infra
         if [ "$(readlink "$link" 2>/dev/null)" = "$PWD/.venv/bin/ai-infra" ]; then rm -f "$link"; fi
     done
+    if [ -x .venv/bin/python ]; then .venv/bin/python -m agents --remove-sandbox || true; fi
     rm -rf .venv ./*.egg-info
     find base pai agents supervisor workers portal -name __pycache__ -prune -exec rm -rf {} +
     say "Uninstalled. This checkout is all that is left of it; remove it as you like."
@@ -423,6 +433,7 @@ main() {
     try_sandbox
     step "installing Python packages into .venv (a minute or two the first time)"
     install_python_packages
+    install_sandbox
     link_command
     step "configuring"
     keep_port

@@ -145,10 +145,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("name", nargs="?", help="an agent of the roster, such as code")
     parser.add_argument("--canary", action="store_true", help="prove the sandbox, then end")
     parser.add_argument("--install-sandbox", action="store_true", help="install what it needs")
+    parser.add_argument("--sandbox-runtime", action="store_true", help="where that is")
     parser.add_argument("--remove-sandbox", action="store_true", help="take that away again")
     parser.add_argument("--plain", action="store_true", help="no colours")
     given = parser.parse_args()
-    flags = (given.canary, given.install_sandbox, given.remove_sandbox)
+    flags = (given.canary, given.install_sandbox, given.sandbox_runtime, given.remove_sandbox)
     if [given.name is not None, *flags].count(True) != 1:
         parser.error("give the name of an agent, or one of the options about the sandbox")
     return given
@@ -163,6 +164,8 @@ def _about_sandbox(given: argparse.Namespace) -> int:
         elif given.install_sandbox:
             who = sandbox.account(load().hands_user)
             print(runtime_install.install(who).tree)
+        elif given.sandbox_runtime:
+            print(runtime_install.find(sandbox.account(load().hands_user)).tree)
         else:
             runtime_install.remove()
     except AIError as error:

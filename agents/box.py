@@ -57,7 +57,7 @@ class Wish:
     command: Sequence[str] = ()
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # mutable: it is removed once
 class Box:
     """A sandbox that runs. `process` is the driver; `pidfd` a handle on the sandbox's process 1."""
 

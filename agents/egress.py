@@ -29,7 +29,7 @@ def open_ports(level: Level) -> bool:
     return any(address.startswith("*:") for address in level.network)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True)  # mutable: what is told adds up
 class Seen:
     """What was told of connections since the last `take`."""
 

@@ -86,7 +86,8 @@ def install(who: Account) -> Runtime:
                 raise SandboxError(
                     f"cannot install the sandbox runtime in {tree}: {error}"
                 ) from error
-    _forget_others(place, tree)
+    if place != SHARED:  # other installations may have theirs there
+        _forget_others(place, tree)
     return find(who)
 
 

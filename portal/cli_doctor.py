@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,9 +13,9 @@ import httpx
 from base.bus import Bus
 from base.errors import AIError
 from base.prices import Models
-from base.settings import HANDS_USER, Settings, hands_account
+from base.settings import Settings
 from base.store import Store
-from portal import cli_audit, cli_mcp, cli_secrets
+from portal import cli_audit, cli_doctor_sandbox, cli_mcp, cli_secrets
 
 DISK_FREE_BYTES = 2 * 2**30
 WAIT_S = 5.0
@@ -54,11 +51,8 @@ def checks(settings: Settings) -> list[dict[str, Any]]:
     """Every check: name, ok, detail, and the line that mends it."""
     table: list[tuple[str, Callable[[Settings], Finding], str]] = [
         ("python", _python, "install Python 3.11 or newer, then ./install.sh"),
-        ("tmux", _tool("tmux", "-V"), "apt-get install tmux"),
-        ("bubblewrap", _tool("bwrap", "--version"), "apt-get install bubblewrap"),
-        ("user namespaces", _namespaces, "sysctl -w kernel.unprivileged_userns_clone=1"),
-        ("hands account", _hands, f"useradd --system --no-create-home {HANDS_USER}"),
-        ("sandbox", _sandbox, "mend what stands above, then run this again"),
+        ("tmux", cli_doctor_sandbox.tool("tmux", "-V"), "apt-get install tmux"),
+        *cli_doctor_sandbox.CHECKS,
         ("disk", _disk, f"free at least 2 GB on the disk of {settings.home}"),
         ("secrets", cli_secrets.check, "run the line that each fault names"),
         ("models", _models, f"mend {settings.config / 'models.toml'}"),
@@ -91,42 +85,6 @@ def _get(settings: Settings, path: str) -> httpx.Response:
 
 def _python(_: Settings) -> Finding:
     return sys.version_info >= (3, 11), sys.version.split()[0]
-
-
-def _tool(name: str, flag: str) -> Callable[[Settings], Finding]:
-    def check(_: Settings) -> Finding:
-        path = shutil.which(name)
-        if path is None:
-            return False, "not installed"
-        said = subprocess.run([path, flag], capture_output=True, text=True, check=False)
-        return said.returncode == 0, (said.stdout or said.stderr).strip()
-
-    return check
-
-
-def _namespaces(_: Settings) -> Finding:
-    probe = subprocess.run(["unshare", "--user", "true"], capture_output=True, check=False)
-    return probe.returncode == 0, "allowed" if probe.returncode == 0 else "refused by the kernel"
-
-
-def _hands(settings: Settings) -> Finding:
-    if settings.hands_user is None:
-        return True, f"not needed: tools run as uid {os.geteuid()}"
-    account = hands_account()
-    return account is not None, f"{HANDS_USER} " + ("is there" if account else "is missing")
-
-
-def _sandbox(_: Settings) -> Finding:
-    """The agents' own trial of their sandbox, in a process of its own."""
-    trial = subprocess.run(
-        [sys.executable, "-m", "agents", "--canary"],
-        cwd=Path(__file__).resolve().parent.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    said = (trial.stderr if trial.returncode else trial.stdout).strip().splitlines()
-    return trial.returncode == 0, said[-1] if said else f"exit code {trial.returncode}"
 
 
 def _disk(settings: Settings) -> Finding:

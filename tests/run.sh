@@ -4,8 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-PACKAGES=(tmux git bubblewrap redis-server ripgrep chromium util-linux procps)
-COMMANDS=(tmux git bwrap redis-server rg chromium unshare ps)
+PACKAGES=(tmux git bubblewrap socat util-linux redis-server ripgrep chromium util-linux procps)
+COMMANDS=(tmux git bwrap socat setpriv redis-server rg chromium unshare ps)
 
 missing() {
     for index in "${!COMMANDS[@]}"; do
@@ -47,6 +47,8 @@ if ! cmp -s pyproject.toml "$stamp"; then
     .venv/bin/pip install --quiet --disable-pip-version-check -e '.[dev]' 2> >(grep -v '^WARNING: Location' >&2)
     cp pyproject.toml "$stamp"
 fi
+
+.venv/bin/python -m agents --install-sandbox >/dev/null || echo "no sandbox runtime: its tests will fail" >&2
 
 export PATH="$PWD/.venv/bin:$PATH"
 echo "== format"; ruff format --check .
