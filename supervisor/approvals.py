@@ -110,7 +110,8 @@ async def decide(parts: Parts, payload: dict[str, Any]) -> dict[str, Any]:
                 news.refusal = await _late(tx, task, found, news)
         if done is not None:
             outcome: OutcomeWord = "success" if approve else "denied"
-            await witness.approval(tx, "decided", done.request, outcome, done, by, said)
+            ip = payload.get("ip")
+            await witness.approval(tx, "decided", done.request, outcome, done, by, said, ip)
             await _settled(parts, tx, task, done, news)
             found = done
     await news.tell(parts)

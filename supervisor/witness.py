@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from base import streams
 from base.approvals import Approval, ApprovalRequest, binding
@@ -29,6 +30,7 @@ async def approval(
     found: Approval | None = None,
     actor: str | None = None,
     why: str = "",
+    ip: object = None,
 ) -> None:
     """What happened to a request. `actor` None: the agent that asked; else who did it: a user's
     id, "window", "policy", the supervisor, or the agent that redeems.
@@ -60,6 +62,7 @@ async def approval(
         event_type="escalation",
         actor_type=kind,
         actor_id=by,
+        actor_ip=_address(ip),
         resource_type=RESOURCES[request.kind],
         resource_path=request.host if request.kind == "domain" else line,
         action="execute" if what.startswith("redeem") else "escalate",
@@ -68,6 +71,14 @@ async def approval(
         risk_level=found.risk if found is not None else gate.sentence(request)[0],
     )
     await tx.publish(streams.AUDIT, message(entry, NAME))
+
+
+def _address(ip: object) -> IPv4Address | IPv6Address | None:
+    """Where a person sat, when it is known."""
+    try:
+        return ip_address(str(ip)) if ip else None
+    except ValueError:
+        return None
 
 
 async def level_cut(tx: Session, task: Task, agent: str, own: int, level: int) -> None:

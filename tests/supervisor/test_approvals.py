@@ -22,6 +22,7 @@ from base.errors import (
     TooManyError,
 )
 from base.messages import Kind, Message, Outcome, Status, WorkOrder
+from supervisor import docket
 
 ARGV = ("git", "push", "origin", "main")
 
@@ -202,6 +203,18 @@ async def test_an_approved_one_expires_too(world: World, asker: Asker) -> None:
         await asker.redeem(found)
 
 
+async def test_what_expired_is_not_used_even_before_the_sweep(world: World, asker: Asker) -> None:
+    await asker.started()
+    found = await asker.decide(await asker.escalate(asker.request()))
+    bound = (found.binding, found.request.task_id, "code")
+    async with world.store.transaction() as tx:
+        await tx.execute("UPDATE approvals SET expires_at = NOW() - INTERVAL '1 s'")
+        assert not await docket.use(tx, found.id, *bound)
+        await tx.execute("UPDATE approvals SET expires_at = NOW() + INTERVAL '1 min'")
+        assert await docket.use(tx, found.id, *bound)
+        assert not await docket.use(tx, found.id, *bound)
+
+
 async def test_a_second_decision_says_what_was_decided(world: World, asker: Asker) -> None:
     await asker.started()
     found = await asker.decide(await asker.escalate(asker.request()))
@@ -310,7 +323,8 @@ async def test_who_may_answer(world: World, asker: Asker) -> None:
         await asker.decide(low, approve=False, by=other, via="api")
     assert (await asker.decide(low, by=world.user, via="api")).decided_by == world.user
     assert await asker.status() == "waiting"
-    assert (await asker.decide(high, by=admin, via="cli")).decided_via == "cli"
+    assert (await asker.decide(high, by=admin, via="cli", ip="192.0.2.7")).decided_via == "cli"
+    assert (await audited(world, "approval decided"))[-1]["actor_ip"] == "192.0.2.7"
     assert await asker.status() == "in_progress"
     mine = await asker.escalate(asker.request("mine", level=2))
     denied = await asker.decide(mine, approve=False, by=world.user, via="api")
