@@ -59,11 +59,11 @@ class Programs:
             how = self._processes.wait(running, at_s, number)
             if how != "exited":
                 raise Refused("gave up, the time limit was reached")
-            size = os.fstat(fds[3]).st_size
-            if running.code or not 0 < size <= REPLY_MAX_BYTES:
+            size_bytes = os.fstat(fds[3]).st_size
+            if running.code or not 0 < size_bytes <= REPLY_MAX_BYTES:
                 told = clean_output(running.output.raw()).strip()[-600:]
                 raise Refused(f"its program failed (exit code {running.code}): {told}")
-            reply = json.loads(os.pread(fds[3], size, 0))
+            reply = json.loads(os.pread(fds[3], size_bytes, 0))
             body = os.pread(fds[4], min(BODY_MAX_BYTES, os.fstat(fds[4]).st_size), 0)
         finally:
             for fd in fds.values():
