@@ -33,9 +33,7 @@ def sql(call: Call) -> Call:
 def shop(workspace: Path) -> Path:
     path = workspace / "shop.db"
     with contextlib.closing(sqlite3.connect(path)) as database, database:
-        database.execute(
-            "CREATE TABLE sale (id INTEGER PRIMARY KEY, name, price, b)"
-        )
+        database.execute("CREATE TABLE sale (id INTEGER PRIMARY KEY, name, price, b)")
         rows = [(1, "a|b\nc", 1.5, b"\x00\xff"), (9007199254740993, None, None, None)]
         database.executemany("INSERT INTO sale VALUES (?, ?, ?, ?)", rows)
     path.chmod(0o666)
