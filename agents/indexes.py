@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -44,6 +45,7 @@ _LINK = {
     "npm": re.compile(rb'"tarball"\s*:\s*"([^"]+)"'),
 }
 _ANSWER_BYTES = 4_000_000
+_PAGES = 50
 _ALWAYS = {
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     "PIP_NO_INPUT": "1",
@@ -125,7 +127,8 @@ def read(pip: Mapping[str, str], npm: Mapping[str, str]) -> tuple[Indexes, bool]
         "NODE_EXTRA_CA_CERTS": npm.get("cafile", ""),
     }
     set_ones = {name: value for name, value in environment.items() if value}
-    paths = tuple(dict.fromkeys(path for path in local if path and os.path.exists(path)))
+    there = [path for path in local if path and os.path.exists(path)]
+    paths = tuple(dict.fromkeys([*there, *(more for path in there for more in _linked(path))]))
     return Indexes(
         addresses=tuple(addresses), paths=paths, environment={**_ALWAYS, **set_ones}
     ), whole
@@ -205,6 +208,22 @@ def _local(url: str) -> str:
     if parts.scheme == "file":
         return os.path.realpath(unquote(parts.path))
     return os.path.realpath(url) if url.startswith("/") else ""
+
+
+def _linked(index: str) -> set[str]:
+    """The folders outside `index`, an index of files, to which its first pages link."""
+    folders: set[str] = set()
+    for page in itertools.islice(Path(index).glob("*/index.html"), _PAGES):
+        try:
+            text = page.read_bytes()[:_ANSWER_BYTES]
+        except OSError:
+            continue
+        for found in _LINK["pip"].findall(text):
+            link = urlsplit(urljoin(page.as_uri(), found.decode("utf-8", "replace")))
+            path = os.path.realpath(unquote(link.path))
+            if link.scheme == "file" and os.path.isfile(path):
+                folders.add(os.path.dirname(path))
+    return {folder for folder in folders if not Path(folder).is_relative_to(index)}
 
 
 def _plain(url: str) -> str:
