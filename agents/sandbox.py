@@ -16,7 +16,7 @@ import stat
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from base.errors import SandboxError
@@ -132,11 +132,31 @@ def last(view: View) -> list[str]:
     for name in view.private_etc:
         out += ["--ro-bind", f"{view.box}/etc/{name}", f"/etc/{name}"]
     out += ["--ro-bind", f"{view.box}/toolbox.zip", TOOLBOX]
+    out += _again(view)
     shown = (*view.read, *view.write, view.workspace)
     for root in view.roots:
         if root not in scratch and not any(_within(root, path) for path in shown):
             out += ["--remount-ro", root]
     return [*out, "--chdir", view.workspace]
+
+
+def _again(view: View) -> list[str]:
+    """Written folders below one that is read: the runtime lays the reading over the writing.
+
+    What is frozen in them comes with its parents, each a mount, so that none can be moved away.
+    """
+    out: list[str] = []
+    for folder in ((view.workspace,) if view.writable else ()) + view.write:
+        if not any(_within(folder, path) for path in view.read):
+            continue
+        frozen = [path for path in view.frozen if _within(path, folder)]
+        parents = {str(up) for path in frozen for up in PurePath(path).parents}
+        inner = sorted(up for up in parents if _within(up, folder) and up != folder)
+        for path in (folder, *inner):
+            out += ["--bind", path, path]
+        for path in frozen:
+            out += ["--ro-bind", path, path]
+    return out
 
 
 def shares(scratch_bytes: int) -> dict[str, int]:

@@ -134,7 +134,7 @@ def test_a_machine_that_refuses_the_sandbox_is_told_before_anything_is_fetched(
 ) -> None:
     program(bare, "id", "echo 1000")
     program(bare, "bwrap", f"echo '{said}' >&2; exit 1")
-    for name in ("tmux", "git"):
+    for name in ("tmux", "git", "socat", "rg", "unshare", "setpriv"):
         program(bare, name, "true")
     (Path(bare["PATH"]) / "python3").symlink_to(sys.executable)
     done = install("--yes", env=bare)
