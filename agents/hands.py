@@ -108,6 +108,7 @@ class Hands:
             reason = f"{name} is not a tool of the sandbox"
         if reason is not None:
             return ToolResult(ok=False, text=reason)
+        deadline = deadline.sooner(Deadline.after(self.level.limits.wall_s))
         self._seen.take()
         reply = await self._ask(name, input, deadline)
         seen = self._seen.take()

@@ -167,3 +167,11 @@ async def test_the_products_own_workspaces_are_whole(ground: Path, hands_user: s
     assert got.ok, got.text
     assert not (path / "r").exists()
     shutil.rmtree(path)
+
+
+async def test_a_call_ends_at_the_levels_wall_time(workspace: Path, hands_user: str | None) -> None:
+    limits = LEVELS.get("standard").limits.model_copy(update={"wall_s": 1})
+    level = LEVELS.get("standard").model_copy(update={"limits": limits})
+    got = await _in(workspace, hands_user, level, "echo begun; sleep 50")
+    assert "its time limit" in got.text
+    assert "begun" in got.text
