@@ -68,6 +68,9 @@ class Ended:
     rank: int = 0
 
 
+_FOREIGN = "it failed; what it said is foreign text"
+
+
 async def carry_out(
     parts: Parts, task: Task, grip: Grip, call: dict[str, Any], need: Need, run: Run
 ) -> Ended:
@@ -78,6 +81,7 @@ async def carry_out(
         wish = leave.wish(call["name"], call["input"], need, task, parts)
         if wish.alone:
             await grip.release()
+        grip.hear()
         request = await _request(task, call, wish)
         approval = await _decided(parts, task, request)
         if approval.status is ApprovalStatus.APPROVED:
@@ -265,12 +269,17 @@ async def _run(
 
 
 def ended(result: ToolResult, reason: str = "", rank: int = 0) -> Ended:
-    """How a call ended that ran, by its result."""
+    """How a call ended that ran, by its result. What failed is told by its first line, which is
+    the tool's own word; where foreign text came along it may be anybody's, and is not repeated.
+    """
+    reasons = [reason] if reason else []
     if result.refused:
-        blocked = f"blocked by policy: {', '.join(result.refused)}"
-        return Ended(result=result, outcome="denied", reason=blocked, refused=True, rank=rank)
-    word: End = "success" if result.ok else "failure"
-    return Ended(result=result, outcome=word, reason=reason, rank=rank)
+        reasons.append(f"blocked by policy: {', '.join(result.refused)}")
+    elif not result.ok:
+        reasons.append(_FOREIGN if result.untrusted else result.text.partition("\n")[0])
+    word: End = "denied" if result.refused else "success" if result.ok else "failure"
+    told = "; ".join(reasons)
+    return Ended(result=result, outcome=word, reason=told, refused=bool(result.refused), rank=rank)
 
 
 async def _ask(parts: Parts, payload: dict[str, Any]) -> dict[str, Any]:

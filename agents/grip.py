@@ -73,12 +73,27 @@ class Grip:
         except SandboxError as error:
             return ToolResult(ok=False, text=f"{error}; what the call did is unknown")
         finally:
-            await hands.close()
+            await self._close(hands)
+
+    def hear(self) -> None:
+        """Taint the task with what was reached beside its calls: by a job, or by a probe."""
+        if self._hands is not None:
+            self._taint(self._hands)
 
     async def release(self) -> None:
         hands, self._hands = self._hands, None
         if hands is not None:
+            await self._close(hands)
+
+    async def _close(self, hands: Hands) -> None:
+        try:
             await hands.close()
+        finally:
+            self._taint(hands)
+
+    def _taint(self, hands: Hands) -> None:
+        if reached := hands.reached():
+            self._task.taint(reached)
 
     async def _open(self, level: Level, grants: tuple[str, ...]) -> Hands:
         return await Hands.open(

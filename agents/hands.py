@@ -109,7 +109,7 @@ class Hands:
         if reason is not None:
             return ToolResult(ok=False, text=reason)
         deadline = deadline.sooner(Deadline.after(self.level.limits.wall_s))
-        self._seen.take()
+        self._seen.refused = {}  # of what ran between calls; what it reached stays
         reply = await self._ask(name, input, deadline)
         seen = self._seen.take()
         files = tuple(str(path)[:4096] for path in reply.get("files", ())[:1000])
@@ -142,6 +142,10 @@ class Hands:
         except TimeoutError as error:
             raise SandboxError("the sandbox did not take the new address") from error
 
+    def reached(self) -> str:
+        """The foreign hosts that were reached and that no result has told; "" for none. Once."""
+        return ", ".join(self._seen.take().foreign)[:1000]
+
     @property
     def broken(self) -> bool:
         """Whether every further call would raise."""
@@ -158,6 +162,7 @@ class Hands:
         try:
             if not await box.ended(self._box.pidfd, Deadline.after(CLOSE_S)):
                 logger.error("sandbox outlived its kill", pid=self._process.pid)
+            await asyncio.wait(self._readers[2:3], timeout=1.0)  # the last connections
         finally:
             for reader in self._readers:
                 reader.cancel()

@@ -29,6 +29,7 @@ async def run(parts: Parts, task: Task) -> Outcome:
                 await tool_audit.unfinished(parts, task, "the task was handed off")
                 learn.end(task)
                 continue
+            grip.hear()
             _show(parts, task, step)
             match step.do:
                 case Do.FRAME:
