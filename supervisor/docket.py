@@ -63,11 +63,18 @@ async def history(reads: Reads, request: ApprovalRequest, user_rank: int) -> His
         "SELECT COUNT(*) FROM approvals WHERE task_id = $1 AND subject = $2 AND status = 'denied'",
         *(request.task_id, subject(request)),
     )
+    foreign = await reads.fetchval(
+        "SELECT TRUE FROM tasks AS own, tasks AS other WHERE own.id = $1"
+        " AND other.user_id = own.user_id AND other.workspace = own.workspace"
+        " AND (other.input->>'tainted' = 'true' OR other.output->>'tainted' = 'true') LIMIT 1",
+        request.task_id,
+    )
     return History(
         user_rank=user_rank,
         open=int(waiting),
         asked=tuple(row["created_at"] for row in asked),
         denials=int(denials),
+        foreign=foreign is not None,
     )
 
 

@@ -40,13 +40,15 @@ INSIDE_NAMES = (".local", ".internal", ".localhost", ".lan", ".home.arpa", ".loc
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
     """What went before. `open` and `asked` (times): of the same agent; `denials`: of the same
-    call in the same task; `user_rank`: the highest rank that the task's user may approve.
+    call in the same task; `user_rank`: the highest rank that the task's user may approve;
+    `foreign`: a task that had read text from outside worked in the same workspace.
     """
 
     user_rank: int
     open: int = 0
     asked: tuple[datetime, ...] = ()
     denials: int = 0
+    foreign: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +154,8 @@ def _never_auto(request: ApprovalRequest, history: History) -> str | None:
         return "level 3 is always a person's decision"
     if request.tainted:
         return "the task has read text from outside"
+    if history.foreign:
+        return "an earlier task in the same workspace has read text from outside"
     if request.level > history.user_rank:
         return f"the task's user may approve up to level {history.user_rank}"
     if request.host is not None and _inside(request.host):

@@ -353,6 +353,31 @@ async def test_policy_approves_and_taint_takes_it_away(world: World, asker: Aske
     assert await asker.status() == "waiting"
 
 
+async def test_files_that_a_tainted_task_left_take_automatic_approval_away(
+    world: World, asker: Asker
+) -> None:
+    domain = {"kind": "domain", "tool": "web_fetch", "argv": (), "host": "docs.python.org:443"}
+    first = await asker.started()
+    assert (await asker.escalate(asker.request("a", **domain))).status == "approved"
+    assert asker.order is not None
+    await world.players["code"].send(world.players["code"].outcome(asker.order, tainted=True))
+    await world.ended(first)
+    asker.go_on.set()
+    await world.store.execute(
+        "UPDATE messages SET metadata = '{}' WHERE conversation_id = $1", world.conversation
+    )
+    asker.go_on = asyncio.Event()
+    await asker.started()
+    assert not asker.order.tainted
+    found = await asker.escalate(asker.request("b", **domain))
+    assert found.status == "pending"
+    (entry,) = [one for one in await audited(world, "approval requested")][-1:]
+    assert "same workspace" in entry["details"]["why"]
+    await world.store.execute("UPDATE tasks SET workspace = 'other' WHERE id = $1", first)
+    await world.store.execute("UPDATE tasks SET workspace = 'other' WHERE root_id = $1", first)
+    assert (await asker.escalate(asker.request("c", **domain))).status == "approved"
+
+
 async def test_a_flood_is_refused(world: World, asker: Asker) -> None:
     await asker.started()
     for number in range(5):
