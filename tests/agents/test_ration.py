@@ -42,6 +42,66 @@ async def test_memory_counts_over_all_processes(workspace: Path, hands_user: str
         await hands.close()
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import mmap; m = mmap.mmap(-1, 600 << 20); [m.write(bytes(1 << 20)) for _ in range(600)]",
+        "import os; [os.write(os.memfd_create('x'), bytes(100 << 20)) for _ in range(6)]",
+    ],
+    ids=["shared", "file without a name"],
+)
+async def test_memory_that_is_no_process_own_counts(
+    workspace: Path, hands_user: str | None, code: str
+) -> None:
+    hands = await _hands(workspace, hands_user, memory_bytes=200 * MIB)
+    try:
+        command = f'python3 -c "{code}; import time; time.sleep(3)"'
+        with pytest.raises(SandboxError, match=r"it used \d+ MB of memory, 210 MB are its limit"):
+            await hands.call("shell", {"command": command}, deadline=Deadline.after(30))
+    finally:
+        await hands.close()
+
+
+async def test_memory_that_many_share_counts_once(workspace: Path, hands_user: str | None) -> None:
+    """Four processes that use the same 100 MB are below 200 MB."""
+    hands = await _hands(workspace, hands_user, memory_bytes=200 * MIB)
+    code = (
+        "import mmap, os, time; m = mmap.mmap(-1, 100 << 20); "
+        "[m.write(bytes(1 << 20)) for _ in range(100)]; "
+        "os.fork(); os.fork(); m[::4096]; time.sleep(1.5); print('fine')"
+    )
+    try:
+        told = await hands.call(
+            "shell", {"command": f'python3 -c "{code}"'}, deadline=Deadline.after(30)
+        )
+    finally:
+        await hands.close()
+    assert told.text.endswith("fine")
+
+
+@pytest.mark.parametrize(
+    ("floor", "reason"),
+    [
+        ("MEMORY_FLOOR_BYTES", "the machine is short of memory"),
+        ("_FILES_FLOOR", "more files fit on it"),
+    ],
+)
+async def test_what_the_machine_has_left(
+    workspace: Path,
+    hands_user: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    floor: str,
+    reason: str,
+) -> None:
+    hands = await _hands(workspace, hands_user)
+    monkeypatch.setattr(ration, floor, 1 << 60)
+    try:
+        with pytest.raises(SandboxError, match=reason):
+            await hands.call("shell", {"command": "sleep 30"}, deadline=Deadline.after(60))
+    finally:
+        await hands.close()
+
+
 async def test_the_control_one_process_below_the_limit_is_let_be(
     workspace: Path, hands_user: str | None
 ) -> None:
