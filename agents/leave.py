@@ -81,14 +81,16 @@ def wish(name: str, given: dict[str, Any], need: Need, task: Task, parts: Parts)
             destructive=need.destructive,
         )  # fmt: skip
     tool, verb, host = task.known[name], given.get("verb"), need.host
+    to: tuple[str, ...] = ()
     if name == "git" and verb == "push":
-        host = remote.host(given, task.workspace)
+        host, url = remote.destination(given, task.workspace)
+        to = (url,)
     verbs = (verb,) if tool.verbs and isinstance(verb, str) else ()
     return Wish(
         kind="tool",
         tool=name,
         given=given,
-        argv=(name, *verbs, tool_audit.canonical(given)),
+        argv=(name, *verbs, tool_audit.canonical(given), *to),
         rank=max(need.rank, own.rank),
         level=own if tool.level <= own.rank else parts.levels.get(tool.level),
         alone=tool.where == "sandbox",
