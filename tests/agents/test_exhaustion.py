@@ -174,3 +174,27 @@ def _sleeping(mark: str) -> list[int]:
         if process.info["cmdline"] and mark in process.info["cmdline"]:
             found.append(process.pid)
     return found
+
+
+async def test_connections_cost_few_processes(hands: Hands) -> None:
+    """Each is relayed by a process on both sides of the sandbox, outside of its limits."""
+    code = (
+        "import socket, time; "
+        "k = [socket.create_connection(('127.0.0.1', 3128)) for _ in range(300)]; "
+        "time.sleep(2); print(len(k), 'open')"
+    )
+    calling = asyncio.create_task(
+        hands.call("shell", {"command": f'python3 -c "{code}"'}, deadline=Deadline.after(30))
+    )
+    most = 0
+    while not calling.done():
+        await asyncio.sleep(0.2)
+        found = psutil.process_iter(["name"])
+        most = max(most, sum(one.info["name"] == "socat" for one in found))
+    assert "300 open" in calling.result().text
+    assert 100 < most < 300
+    again = (
+        "exec 3<>/dev/tcp/127.0.0.1/3128; printf 'GET x HTTP/1.1\\r\\n\\r\\n' >&3; head -c 4 <&3"
+    )
+    told = await hands.call("shell", {"command": again}, deadline=Deadline.after(10))
+    assert told.text.endswith("HTTP")
