@@ -4,13 +4,20 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-PACKAGES=(tmux git bubblewrap socat util-linux redis-server ripgrep chromium util-linux procps)
-COMMANDS=(tmux git bwrap socat setpriv redis-server rg chromium unshare ps)
+PACKAGES=(tmux git bubblewrap socat util-linux redis-server ripgrep chromium procps)
+COMMANDS=(tmux git bwrap socat setpriv redis-server rg chromium ps)
+# What the escape tests try to get out with: a way that is not installed proves nothing.
+PACKAGES+=(netcat-openbsd openssh-client iputils-ping curl wget binutils iproute2 perl)
+COMMANDS+=(nc ssh ping curl wget strings ip perl)
 
 missing() {
     for index in "${!COMMANDS[@]}"; do
         command -v "${COMMANDS[$index]}" >/dev/null || echo "${PACKAGES[$index]}"
     done
+    # The agents' own Python makes virtual environments, too.
+    if [ -x /usr/bin/python3 ] && ! /usr/bin/python3 -c 'import venv, ensurepip' 2>/dev/null; then
+        echo python3-venv
+    fi
 }
 
 find_python() {
