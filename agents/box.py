@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from agents import runtime_install, sandbox
+from agents.workspace import planted
 from base.deadline import Deadline
 from base.errors import SandboxError
 
@@ -66,6 +67,7 @@ class Box:
     pid: int
     folder: Path
     events: asyncio.StreamReader
+    frozen: Sequence[str]
     _lock: int
     _control: int
     _events: asyncio.ReadTransport
@@ -90,6 +92,9 @@ class Box:
         finally:
             self._events.close()
             os.close(self.pidfd)
+            for path in planted(self.frozen):
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
             await asyncio.to_thread(shutil.rmtree, self.folder, True)
             os.close(self._lock)
 
@@ -139,6 +144,7 @@ async def start(wish: Wish) -> Box:
             pid=pid,
             folder=folder,
             events=reader,
+            frozen=wish.frozen,
             _lock=lock,
             _control=control,
             _events=transport,

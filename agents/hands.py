@@ -19,7 +19,7 @@ from agents import box, egress, ration, sandbox
 from agents.box import Box
 from agents.indexes import Indexes
 from agents.tools import TOOLS, fault
-from agents.workspace import frozen, ownership, prepare
+from agents.workspace import frozen, ownership, planted, prepare
 from base import log
 from base.deadline import Deadline
 from base.errors import SandboxError
@@ -70,6 +70,7 @@ class Hands:
             asyncio.create_task(self._complaints(), name="hands-complaints"),
             asyncio.create_task(self._connections(), name="hands-connections"),
             asyncio.create_task(self._ration(), name="hands-ration"),
+            asyncio.create_task(self._watch(), name="hands-watch"),
         ]
 
     @classmethod
@@ -266,6 +267,12 @@ class Hands:
     async def _ration(self) -> None:
         """End the sandbox once it takes more of the machine than its level may."""
         await self._kill(await ration.exceeded(self._box.pid, self.level.limits, self.workspace))
+
+    async def _watch(self) -> None:
+        """End the sandbox that makes a person's repository use another's configuration."""
+        while not (found := planted(self._box.frozen)):
+            await asyncio.sleep(ration.LOOK_S)
+        await self._kill(f"{found[0]} would make git run its programs as who works there")
 
     def _fail(self, reason: str) -> None:
         """From now on every call raises; the one that waits does so at once."""

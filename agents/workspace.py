@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from agents.sandbox import SCRATCH, Account, blocked
@@ -15,6 +17,8 @@ START_FILES = {
     ".zprofile", ".zlogin", ".gitconfig", ".gitmodules", ".envrc", ".ripgreprc", ".mcp.json",
     ".vscode", ".idea", ".claude",
 }  # fmt: skip
+#: In a repository's folder it names another one, whose configuration counts.
+BEND = "commondir"
 #: How deep and how far repositories are looked for below a workspace.
 DEPTH_MAX, FOLDERS_MAX = 3, 2000
 SYSTEM = ("/usr", "/etc", "/proc", "/dev", "/sys", "/boot", "/bin", "/sbin", "/lib", "/lib64")
@@ -97,12 +101,29 @@ def frozen(workspace: Path, settings: Settings, who: Account) -> tuple[str, ...]
     return tuple(found)
 
 
+def planted(kept: Iterable[str]) -> list[str]:
+    """Files that came into the repositories of `frozen` since, and make git read other hooks and
+    another configuration: no mount keeps away what is not there.
+    """
+    before = set(kept)
+    folders = [os.path.dirname(path) for path in before if os.path.basename(path) == "config"]
+    paths = sorted(os.path.join(folder, BEND) for folder in folders)
+    return [path for path in paths if path not in before and os.path.lexists(path)]
+
+
 def _repository(entry: os.DirEntry[str]) -> list[str]:
     """Hooks and configuration of a repository; a file `.git` points to one elsewhere."""
     if not entry.is_dir(follow_symlinks=False):
         return [] if entry.is_symlink() else [entry.path]
-    parts = ("hooks", "config", "config.worktree")
-    paths = [os.path.join(entry.path, part) for part in parts]
+    folders = [entry.path]
+    for inner in ("modules", "worktrees"):
+        walk = os.walk(os.path.join(entry.path, inner))
+        for folder, names, files in itertools.islice(walk, FOLDERS_MAX):
+            if "HEAD" in files:
+                folders.append(folder)
+                names[:] = [name for name in names if name in {"modules", "worktrees"}]
+    parts = ("hooks", "config", "config.worktree", BEND)
+    paths = [os.path.join(folder, part) for folder in folders for part in parts]
     return [path for path in paths if os.path.exists(path) and not os.path.islink(path)]
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from agents.hands import Hands, ToolResult
 from base.deadline import Deadline
+from base.errors import SandboxError
 from base.levels import Level, Levels
 from base.settings import load
 
@@ -119,6 +120,36 @@ async def test_what_would_run_as_the_person_cannot_be_changed(
     await _in(repository, hands_user, level, f"{PLANT}; touch came")
     assert _tree(repository) == before
     assert (repository / "came").exists()
+
+
+async def test_a_submodules_repository_cannot_be_changed(
+    repository: Path, hands_user: str | None
+) -> None:
+    """`git status` in the outer repository reads what is in the inner ones."""
+    inner = repository / ".git" / "modules" / "lib" / "deep"
+    subprocess.run(["git", "init", "-q", "--bare", str(inner)], check=True)
+    _given(repository, hands_user)
+    before = _tree(repository)
+    plant = (
+        "cd .git/modules/lib/deep; git config core.fsmonitor /tmp/x; echo evil > hooks/post-commit;"
+        " cd ../..; mv lib/deep lib/other; mv lib other; cd ..; mv modules other"
+    )
+    await _in(repository, hands_user, LEVELS.get("standard"), plant)
+    assert _tree(repository) == before
+    assert inner.is_dir()
+
+
+@pytest.mark.parametrize("where", [".git", "sub/inner/.git"])
+async def test_a_repository_cannot_be_bent_to_another_configuration(
+    repository: Path, hands_user: str | None, where: str
+) -> None:
+    bend = repository / where / "commondir"
+    command = f"echo /tmp > {where}/commondir; sleep 20"
+    with pytest.raises(SandboxError, match="would make git run its programs as who works there"):
+        await _in(repository, hands_user, LEVELS.get("standard"), command)
+    assert not bend.exists()
+    await _in(repository, hands_user, LEVELS.get("standard"), f"echo /tmp > {where}/commondir")
+    assert not bend.exists()
 
 
 async def test_without_the_protection_it_would_be(
