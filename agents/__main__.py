@@ -13,7 +13,7 @@ from functools import partial
 
 from pydantic import ValidationError
 
-from agents import keyboard, peer, runtime_install, sandbox
+from agents import keyboard, peer, runtime_install, sandbox, trial
 from agents.canary import canary
 from agents.desk import Desk
 from agents.feed import Feed
@@ -107,8 +107,9 @@ def _secret(secrets: Secrets, name: str) -> str | None:
 
 
 async def _warm(parts: Parts) -> None:
-    """Load the model's library while nothing waits for it."""
+    """Load the model's library and try the sandbox while nothing waits for them."""
     await parts.llm.warm()
+    await trial.ahead(parts.settings, lambda reason: parts.transcript.line(reason, "31"))
     await asyncio.Event().wait()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from agents import trial
 from agents.hands import Hands, ToolResult
 from agents.parts import Parts
 from agents.task import Task
@@ -96,6 +97,7 @@ class Grip:
             self._task.taint(reached)
 
     async def _open(self, level: Level, grants: tuple[str, ...]) -> Hands:
+        await trial.proved(self._parts.settings)
         return await Hands.open(
             workspace=self._task.workspace,
             user=self._parts.settings.hands_user,

@@ -22,6 +22,7 @@ from typing import Any
 
 from clerk import Clerk
 
+from agents import trial
 from base import streams
 from base.approvals import Approval
 from base.audit import AuditEvent
@@ -43,6 +44,7 @@ from base.messages import (
     WorkOrder,
     decode,
 )
+from base.settings import Settings
 from pai.record import JOURNAL, Record, folder_name, read
 
 WAIT_S = 40.0
@@ -89,6 +91,9 @@ class Rig:
     def __init__(self, home: Path, redis_url: str, model_port: int) -> None:
         self.home = home
         self.redis_url = redis_url
+        settings = Settings(home=home)
+        settings.run.mkdir(parents=True, exist_ok=True)
+        trial.keep(settings)  # tried once a home: test_trial.py tries it for real
         self.model_url = f"http://127.0.0.1:{model_port}"
         self.env = os.environ | {
             "AI_INFRA_HOME": str(home),

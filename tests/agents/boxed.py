@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from present import need
 
+from agents import trial
 from agents.hands import Hands, ToolResult
 from base.deadline import Deadline
 from base.levels import Levels
-from base.settings import HANDS_USER, hands_account
+from base.settings import HANDS_USER, Settings, hands_account, load
 
 STANDARD = Levels.load().get("standard")
 Call = Callable[..., ToolResult]
@@ -41,6 +42,14 @@ def ground(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("AI_INFRA_HOME", str(path / "home"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
+
+
+def proven() -> Settings:
+    """This home's settings, with the sandbox tried: `test_trial.py` tries it for real."""
+    settings = load()
+    settings.run.mkdir(parents=True, exist_ok=True)
+    trial.keep(settings)
+    return settings
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from agent_rig import Rig, order, script
+from boxed import proven
 
 from agents.grip import Grip
 from base.approvals import ApprovalStatus
@@ -259,7 +260,7 @@ async def test_what_changes_after_the_last_look_but_one_does_not_run(
 ) -> None:
     """Another task in the same workspace is as quick as can be: the last look is in the end."""
     level = Levels.load().get(1)
-    parts: Any = SimpleNamespace(settings=SimpleNamespace(hands_user=hands_user))
+    parts: Any = SimpleNamespace(settings=proven())
     task: Any = SimpleNamespace(workspace=workspace, level=level, granted=())
     grip = Grip(parts, task)
 

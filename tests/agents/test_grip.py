@@ -8,6 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+from boxed import proven
 from present import need
 
 from agents.grip import Grip
@@ -16,7 +18,9 @@ from base.levels import Levels
 from base.settings import hands_account
 
 
-async def test_broken_hands_are_replaced_by_the_next_hold(short_tmp: Path) -> None:
+async def test_broken_hands_are_replaced_by_the_next_hold(
+    short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     need("bwrap")
     account = hands_account() if os.geteuid() == 0 else None
     short_tmp.chmod(0o755)
@@ -24,8 +28,8 @@ async def test_broken_hands_are_replaced_by_the_next_hold(short_tmp: Path) -> No
     workspace.mkdir()
     if account is not None:
         os.chown(workspace, account.pw_uid, account.pw_gid)
-    user = account.pw_name if account is not None else None
-    parts: Any = SimpleNamespace(settings=SimpleNamespace(hands_user=user))
+    monkeypatch.setenv("AI_INFRA_HOME", str(short_tmp / "home"))
+    parts: Any = SimpleNamespace(settings=proven())
     task: Any = SimpleNamespace(workspace=workspace, level=Levels.load().get(1), granted=())
     grip = Grip(parts, task)
     first = await grip.hold()

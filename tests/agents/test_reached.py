@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from boxed import proven
 from test_egress import STANDARD, Site
 
 from agents.grip import Grip
@@ -29,7 +30,7 @@ async def _begun(
 ) -> tuple[Grip, str]:
     """Hands whose job has reached `site` since the only call, and that call's taint."""
     level = STANDARD.model_copy(update={"network": (site.address,)})
-    parts: Any = SimpleNamespace(settings=SimpleNamespace(hands_user=hands_user))
+    parts: Any = SimpleNamespace(settings=proven())
     task: Any = SimpleNamespace(workspace=workspace, level=level, granted=(), taint=tainted.append)
     grip = Grip(parts, task)
     fetch = f"curl -s http://{site.address}/ > f; curl -sm 5 http://127.0.0.1:1/; echo > g"
