@@ -77,7 +77,7 @@ async def _measure(
     if probe.kind == "command" and not level.execute:
         return None, f"nothing may be run at level {level.name}"
     if probe.kind == "http":
-        return await _http(probe, hands, deadline, outside=level.execute)
+        return await _http(probe, hands, level, deadline)
     if hands is None:
         return None, f"there is no sandbox to run the {probe.kind} probe in"
     fields: dict[str, tuple[str, ...]] = {
@@ -90,11 +90,9 @@ async def _measure(
     return _verdict(await hands.check(probe.kind, given, deadline=limit))
 
 
-async def _http(
-    probe: Probe, hands: Hands | None, deadline: Deadline, *, outside: bool
-) -> Measured:
-    """One GET, redirects not followed: what runs in the sandbox first, then, `outside`, this
-    machine.
+async def _http(probe: Probe, hands: Hands | None, level: Level, deadline: Deadline) -> Measured:
+    """One GET, redirects not followed: what runs in the sandbox first, then this machine, as far
+    as `level` may reach it; a probe is the model's own wish like any other.
     """
     url = probe.url or ""
     reason = off_loopback(url)
@@ -106,8 +104,14 @@ async def _http(
         reply = await hands.check("http", given, deadline=limit)
         if not reply.get("refused"):
             return _verdict(reply)
-    if not outside:
-        return None, "nothing in the sandbox answered, and outside it nothing may be asked"
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if parts.hostname == "::1" else parts.hostname
+    address = f"{host}:{parts.port or 80}"
+    if address not in level.network:
+        return None, (
+            f"nothing in the sandbox answers at {address}, and outside it {address} is not on "
+            f"the list of level {level.name}"
+        )
     limit_s = min(HTTP_S, deadline.left_s)
     try:
         async with (

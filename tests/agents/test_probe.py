@@ -34,14 +34,17 @@ async def measure(
     within_s: float = 20.0,
     judge: Any = _no_judge,
     rank: int = 1,
+    network: tuple[str, ...] = (),
     **probe: Any,
 ) -> Checked:
     criterion = Criterion(id="ISC-1", text="it holds", probe=Probe(**probe))
+    level = LEVELS.get(rank)
+    level = level.model_copy(update={"network": (*level.network, *network)})
     checked = await check(
         criterion,
         hands,
         workspace=workspace,
-        level=LEVELS.get(rank),
+        level=level,
         judge=judge,
         deadline=Deadline.after(within_s),
     )
@@ -200,30 +203,42 @@ def site() -> Iterator[tuple[int, list[str]]]:
 async def test_http_of_this_machine(
     hands: Hands, workspace: Path, site: tuple[int, list[str]]
 ) -> None:
+    """A service outside the sandbox is asked where the level names it."""
     port, asked = site
+    hosts = (f"127.0.0.1:{port}", f"localhost:{port}", "127.0.0.1:1")
     for use in (hands, None):
-        ok = await measure(use, workspace, kind="http", url=f"http://127.0.0.1:{port}/x?y=1")
+        url = f"http://127.0.0.1:{port}/x?y=1"
+        ok = await measure(use, workspace, network=hosts, kind="http", url=url)
         assert ok.verdict == PASSED
         assert "status 200, 200 wanted" in ok.evidence
     assert asked == ["/x?y=1", "/x?y=1"]
-    url = f"http://localhost:{port}/away"
-    assert (await measure(hands, workspace, kind="http", url=url)).verdict == FAILED
-    moved = await measure(hands, workspace, kind="http", url=url, expect_status=302)
+    away = {"kind": "http", "url": f"http://localhost:{port}/away", "network": hosts}
+    assert (await measure(hands, workspace, **away)).verdict == FAILED
+    moved = await measure(hands, workspace, **away, expect_status=302)
     assert moved.verdict == PASSED
     assert "/followed" not in asked
-    closed = await measure(hands, workspace, kind="http", url="http://127.0.0.1:1/")
+    url = "http://127.0.0.1:1/"
+    closed = await measure(hands, workspace, network=hosts, kind="http", url=url)
     assert closed.verdict == FAILED
     assert "ConnectError" in closed.evidence
 
 
-async def test_at_the_lowest_level_nothing_is_run_and_this_machine_is_not_asked(
-    hands: Hands, workspace: Path, site: tuple[int, list[str]]
+@pytest.mark.parametrize("rank", [0, 1, 2])
+async def test_a_service_that_no_level_names_is_never_asked(
+    hands: Hands, workspace: Path, site: tuple[int, list[str]], rank: int
 ) -> None:
+    """A probe is what the model wishes: it must not reach what its hands cannot."""
+    port, asked = site
+    for use in (hands, None):
+        url = f"http://127.0.0.1:{port}/delete?all=1"
+        told = await measure(use, workspace, rank=rank, kind="http", url=url)
+        assert (told.verdict, "not on the list" in told.evidence) == (UNMEASURED, True)
+    assert asked == []
+
+
+async def test_at_the_lowest_level_nothing_is_run(hands: Hands, workspace: Path) -> None:
     command = await measure(hands, workspace, rank=0, kind="command", command="true")
     assert (command.verdict, "level restricted" in command.evidence) == (UNMEASURED, True)
-    url = f"http://127.0.0.1:{site[0]}/x"
-    asked = await measure(hands, workspace, rank=0, kind="http", url=url)
-    assert (asked.verdict, "may be asked" in asked.evidence) == (UNMEASURED, True)
 
 
 async def test_http_of_a_server_that_the_task_started(hands: Hands, workspace: Path, call) -> None:
