@@ -3,8 +3,8 @@
     wish ─▶ operands ─▶ escalate ─▶ (wait) ─▶ operands again ─▶ redeem ─▶ intent ─▶ run
 
 The supervisor decides and holds the approval; every state of it survives this process. What is
-redeemed and has no result is unknown. For a call that runs in hands of its own the task's hands
-are closed before the operands are looked at, so that nothing of the task can change them.
+redeemed and has no result is unknown. The task's hands are closed before the operands are looked
+at, so that nothing of the task can change them; a grant of an address alone leaves them open.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ async def carry_out(
     """
     try:
         wish = leave.wish(call["name"], call["input"], need, task, parts)
-        if wish.alone:
+        if wish.kind != "domain":  # nothing of the task changes its files from here on
             await grip.release()
         grip.hear()
         request = await _request(task, call, wish)

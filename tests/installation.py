@@ -146,7 +146,7 @@ def installation(
     home.chmod(0o755)
     made = Installation(home, free_ports(), **settings)
     unlimited(home)
-    (home / "config").mkdir(mode=0o700)
+    (home / "config").mkdir(mode=0o700, exist_ok=True)
     for name, text in (config or {}).items():
         (home / "config" / name).write_text(text, encoding="utf-8")
     try:
