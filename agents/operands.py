@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from base.approvals import Operand
+from base.approvals import UNBOUND, Operand
 from base.errors import InputError
 
 BYTES_MAX = 1_000_000_000
@@ -68,16 +68,19 @@ def measure(
     """
     view = _View([workspace, *map(Path, roots)], BYTES_MAX, ENTRIES_MAX)
     found: dict[str, Operand] = {}
+    foreign = name.startswith("mcp__")  # any field of it may be a path
     for path in _named(name, given):
         _add(found, path, workspace, view)
-    for word in _words(given):
+    for word in _words(_strings(given) if foreign else map(given.get, _CODE)):
         _add(found, word, workspace, view, must_exist=True)
-    if name in {"shell", "python", "request_permission"} and not found:
+    if name == "git" and _lies_elsewhere(found, os.path.join(workspace, _folder(given))):
+        _add(found, ".", workspace, view)
+    if (foreign or name in {"shell", "python", "request_permission"}) and not found:
         small = _View([workspace], WORKSPACE_BYTES_MAX, WORKSPACE_ENTRIES_MAX)
         try:
             _add(found, ".", workspace, small)
         except InputError:
-            return ()
+            return (_operand(Path(os.path.realpath(workspace)), UNBOUND),)
     if len(found) > OPERANDS_MAX:
         raise InputError(f"the call names more than {OPERANDS_MAX} files; name fewer of them")
     return tuple(found[path] for path in sorted(found))
@@ -91,21 +94,41 @@ def _named(name: str, given: dict[str, Any]) -> list[str]:
         values = value if isinstance(value, list) else [value]
         paths += [one for one in values if isinstance(one, str) and "://" not in one]
     if name == "git":
-        folder = given.get("folder")
-        folder = folder if isinstance(folder, str) else "."
-        paths.append(f"{folder}/.git")
+        paths.append(f"{_folder(given)}/.git")
         if given.get("verb") != "push":
-            paths.append(folder)
+            paths.append(_folder(given))
     if name == "patch" and isinstance(given.get("patch"), str):
         paths += _PATCHED.findall(given["patch"])
     return paths
 
 
-def _words(given: dict[str, Any]) -> set[str]:
+def _folder(given: dict[str, Any]) -> str:
+    """Where a call of git works."""
+    folder = given.get("folder")
+    return folder if isinstance(folder, str) else "."
+
+
+def _lies_elsewhere(found: dict[str, Operand], folder: str) -> bool:
+    """Whether git takes another folder than `folder`/.git for the repository: the one that a file
+    of that name tells, or that of a folder above.
+    """
+    operand = found.get(os.path.realpath(f"{folder}/.git"))
+    told = None if operand is None else operand.sha256
+    return told is None or not told.startswith("tree:")
+
+
+def _strings(value: Any) -> list[str]:
+    """Every text in an input."""
+    if isinstance(value, dict | list):
+        inside = value.values() if isinstance(value, dict) else value
+        return [text for one in inside for text in _strings(one)]
+    return [value] if isinstance(value, str) else []
+
+
+def _words(texts: Iterable[Any]) -> set[str]:
     """What in a command or program might be a path."""
     words: set[str] = set()
-    for key in _CODE:
-        text = given.get(key)
+    for text in texts:
         if not isinstance(text, str):
             continue
         words.update(_WORD.findall(text))
@@ -134,7 +157,8 @@ def _add(
     operand = _look(os.path.join(workspace, path), view)
     if operand.sha256 is None and operand.path == os.path.realpath(workspace):
         operand = Operand(path=operand.path, sha256=EMPTY)
-    if must_exist and operand.sha256 in {None, OUTSIDE}:
+    leads_out = operand.sha256 == OUTSIDE and view.holds(Path(os.path.normpath(workspace / path)))
+    if must_exist and operand.sha256 in {None, OUTSIDE} and not leads_out:
         return
     found[operand.path] = operand
 

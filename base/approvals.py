@@ -14,6 +14,8 @@ from base.messages import Wire
 
 #: A request that is longer in all is nothing that a person could read.
 REQUEST_MAX_CHARS = 200_000
+#: Instead of a hash: a workspace too large to be looked at, so that its files are bound to nothing.
+UNBOUND = "too large to be bound"
 HOST = r"^[A-Za-z0-9_.\-\[\]:]+:[1-9][0-9]{0,4}$"
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=100)]
@@ -37,7 +39,8 @@ class ApprovalStatus(StrEnum):
 class Operand(Wire):
     """A file that the call works on, as it was when asked.
 
-    sha256: None when there was none; "tree:<sha256>" for a folder.
+    sha256: None when there was none; "tree:<sha256>" for a folder; "outside" for one that is not
+    looked at; `UNBOUND`.
     """
 
     path: str

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from base import terminal
-from base.approvals import ApprovalRequest
+from base.approvals import UNBOUND, ApprovalRequest
 from base.levels import NAMES, PRIVILEGED
 from supervisor.policy import Policy, Rule
 
@@ -140,6 +140,8 @@ def sentence(request: ApprovalRequest) -> tuple[Risk, str]:
         parts.append(f"It sets {', '.join(steering)}, which changes what programs do.")
     if request.tainted:
         parts.append("The task has read text from outside, so the wish may be somebody else's.")
+    if any(one.sha256 == UNBOUND for one in request.operands):
+        parts.append("Its files are too many to be looked at, so they may change until it runs.")
     if hidden := _hidden(request):
         parts.append(f"It holds {hidden} characters that cannot be seen, shown in ⟨⟩ or as signs.")
     return RISKS[_risk(request)], " ".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from pathlib import Path
 
@@ -50,3 +51,33 @@ async def test_the_agent_that_is_named_has_the_tools_and_the_other_has_not(rig: 
     others = [r for r in rig.journal(without) if r["kind"] == "result" and r["name"] in USED]
     assert [r["ok"] for r in others] == [False, False, True]
     assert "no tool named 'mcp__one__add'" in others[0]["text"]
+
+
+async def test_nothing_of_the_task_moves_while_a_call_of_a_server_waits(rig: Rig) -> None:
+    folder = Path("/var/tmp") / f"mcp-{rig.home.name}"
+    folder.mkdir()
+    shutil.copy(PLAIN, folder / "plain.py")
+    (rig.home / "config").mkdir(exist_ok=True)
+    (rig.home / "config" / "mcp.toml").write_text(
+        f'[servers.one]\ncommand = ["python3", "{folder}/plain.py"]\nread = ["{folder}"]\n'
+        'agents = ["code"]\n[servers.one.tools.add]\nlevel = 2\n'
+    )
+    loop = "echo > ticks; (while :; do echo >> ticks; sleep 0.05; done) >/dev/null 2>&1 &"
+    lines = [
+        {"tool": "shell", "input": {"command": loop}},
+        {"tool": "mcp__one__add", "input": {"a": 40, "b": 2}},
+    ]
+    rig.start("code")
+    try:
+        told = await rig.send(order(script(*lines, {"say": "It is 42."})))
+        (asked,) = await rig.until("a request", lambda: rig.clerk.pending)
+        assert [one.path for one in asked.request.operands] == [str(rig.workspace())]
+        ticks = (rig.workspace() / "ticks").read_bytes()
+        await asyncio.sleep(0.5)
+        assert (rig.workspace() / "ticks").read_bytes() == ticks
+        await rig.decide(True)
+        await rig.ended(told)
+    finally:
+        shutil.rmtree(folder)
+    (result,) = [r for r in rig.journal(told) if r["kind"] == "result" and r["name"] in USED]
+    assert "\n42\n" in result["text"]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from agents import operands
+from base.approvals import UNBOUND
 from base.errors import InputError
 
 SECRET = "the secret"
@@ -80,6 +81,31 @@ def test_nothing_outside_the_view_is_read(place: Path) -> None:
     assert [one.sha256 for one in seen] == [sha(SECRET)]
 
 
+def test_a_link_that_leads_out_is_told(place: Path) -> None:
+    (place / "notes").symlink_to("../outside")
+    (place / "folder").symlink_to("/etc")
+    told = {"../outside": operands.OUTSIDE, os.path.relpath("/etc", place): operands.OUTSIDE}
+    assert look(place, command="cat notes folder /etc/hostname ../outside") == told
+    assert sha(SECRET) not in str(told)
+
+
+def test_any_field_of_a_foreign_tool_may_name_a_file(place: Path) -> None:
+    found = look(place, "mcp__site__deploy", source={"script": ["a.sh"]}, to="prod", n=1)
+    assert found == {"a.sh": sha("echo a\n")}
+    assert set(look(place, "mcp__site__deploy", to="prod")) == {"."}
+
+
+def test_a_repository_that_lies_elsewhere_is_bound_with_the_workspace(place: Path) -> None:
+    (place / "real" / "refs").mkdir(parents=True)
+    (place / "src" / ".git").write_text("gitdir: ../real\n")
+    before = look(place, "git", verb="push", folder="src")
+    assert set(before) == {".", "src", "src/.git"}
+    (place / "real" / "refs" / "main").write_text("other\n")
+    assert look(place, "git", verb="push", folder="src") != before
+    (place / "src" / ".git").unlink()
+    assert "." in look(place, "git", verb="push", folder="src"), "the one above is taken"
+
+
 def test_a_folder_changes_with_all_that_is_in_it(place: Path) -> None:
     before = look(place, "grep", path="src", pattern="x")
     assert str(before["src"]).startswith("tree:")
@@ -126,7 +152,7 @@ def test_a_command_that_names_nothing_is_bound_to_a_small_workspace(place: Path)
     assert look(place, command="make deploy") != before
     for number in range(operands.WORKSPACE_ENTRIES_MAX):
         (place / "src" / f"{number}").touch()
-    assert look(place, command="make deploy") == {}
+    assert look(place, command="make deploy") == {".": UNBOUND}
 
 
 def test_a_workspace_not_made_yet_counts_as_empty(tmp_path: Path) -> None:
@@ -141,6 +167,7 @@ def test_more_than_can_be_bound_is_refused(place: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(operands, "BYTES_MAX", 10)
     with pytest.raises(InputError, match="too many or too large"):
         look(place, command="cat a.sh src/b.py")
+    monkeypatch.undo()
     names = [f"f{number}" for number in range(operands.OPERANDS_MAX + 1)]
     with pytest.raises(InputError, match="more than 200 files"):
         look(place, "git", verb="push", paths=names)

@@ -371,7 +371,7 @@ async def test_files_that_a_tainted_task_left_take_automatic_approval_away(
     assert not asker.order.tainted
     found = await asker.escalate(asker.request("b", **domain))
     assert found.status == "pending"
-    (entry,) = [one for one in await audited(world, "approval requested")][-1:]
+    entry = (await audited(world, "approval requested"))[-1]
     assert "same workspace" in entry["details"]["why"]
     await world.store.execute("UPDATE tasks SET workspace = 'other' WHERE id = $1", first)
     await world.store.execute("UPDATE tasks SET workspace = 'other' WHERE root_id = $1", first)

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from base import terminal
-from base.approvals import ApprovalRequest, Operand, binding
+from base.approvals import UNBOUND, ApprovalRequest, Operand, binding
 from base.errors import SettingsError
 from base.settings import Settings
 from supervisor import gate, policy
@@ -174,6 +174,7 @@ def test_nobody_approves_above_the_cap() -> None:
         (asks(kind="domain", host="127.0.0.1:6379"), "critical", ["inside this machine"]),
         (asks(kind="domain", host="localhost:80"), "critical", ["inside this machine"]),
         (asks(environment={"GIT_SSH_COMMAND": "sh"}), "high", ["sets GIT_SSH_COMMAND"]),
+        (asks(operands=(Operand(path="/ws", sha256=UNBOUND),)), "medium", ["too many to be"]),
         (
             asks(operands=tuple(Operand(path=f"/ws/{n}") for n in range(5))),
             "medium",
