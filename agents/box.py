@@ -104,38 +104,40 @@ async def start(wish: Wish) -> Box:
     programs = sandbox.programs()
     runtime = runtime_install.find(wish.who)
     sweep()
-    folder, lock = _folder(wish.who)
-    with contextlib.ExitStack() as undo:
+    try:
+        return await _started(wish, runtime, programs)
+    except OSError as error:
+        raise SandboxError(f"the sandbox did not start: {error}") from error
+
+
+async def _started(
+    wish: Wish, runtime: runtime_install.Runtime, programs: Mapping[str, str]
+) -> Box:
+    with contextlib.ExitStack() as undo, contextlib.ExitStack() as theirs:
+        folder, lock = _folder(wish.who)
         undo.callback(os.close, lock)
         undo.callback(shutil.rmtree, folder, True)
         first, wrapper = _prepare(wish, runtime, folder, programs["bwrap"])
-        events, events_write = os.pipe()
-        control_read, control = os.pipe()
-        info, info_write = os.pipe()
+        pipes = [os.pipe() for _ in range(3)]
+        (events, events_write), (control_read, control), (info, info_write) = pipes
+        told = undo.enter_context(os.fdopen(events, "rb", 0))
+        undo.callback(os.close, control)
         given = (events_write, control_read, info_write)
+        for fd in given:
+            theirs.callback(os.close, fd)
         argv = [programs["setpriv"], "--pdeathsig", "KILL", "--", str(runtime.node / "bin/node")]
         argv += ["--max-semi-space-size=1", "--max-old-space-size=256"]
         argv += [str(runtime.code / "driver.mjs"), "run", *map(str, given)]
-        try:
+        with os.fdopen(info, "rb", 0):
             process = await _start(argv, wish.who, given, folder)
-        except OSError as error:
-            raise SandboxError(f"cannot start {argv[0]}: {error.strerror}") from error
-        for fd in given:
-            os.close(fd)
-        try:
+            undo.callback(_kill, process)
+            theirs.close()
             _write(control, json.dumps({**first, "wrapper": wrapper}).encode() + b"\n")
             pid, pidfd = await _pidfd(process, info)
-        except BaseException:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            os.close(events)
-            os.close(control)
-            os.close(info)
-            raise
-        os.close(info)
+        undo.callback(os.close, pidfd)
         reader = asyncio.StreamReader(limit=LINE_MAX_BYTES)
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(events, "rb", 0)
+            lambda: asyncio.StreamReaderProtocol(reader), told
         )
         undo.pop_all()
         return Box(
@@ -149,6 +151,11 @@ async def start(wish: Wish) -> Box:
             _control=control,
             _events=transport,
         )
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
 
 
 def sweep() -> None:

@@ -113,14 +113,15 @@ class Hands:
         self._seen.refused = {}  # of what ran between calls; what it reached stays
         reply = await self._ask(name, input, deadline)
         seen = self._seen.take()
-        files = tuple(str(path)[:4096] for path in reply.get("files", ())[:1000])
+        files = tuple(_whole(str(path)[:4096]) for path in reply.get("files", ())[:1000])
+        text = _whole(reply["text"])
         policy = egress.told(seen.refused, self.level.name)
         return ToolResult(
             ok=reply["ok"],
-            text=f"{reply['text']}\n{policy}" if policy else reply["text"],
+            text=f"{text}\n{policy}" if policy else text,
             files=files,
             refused=tuple(seen.refused),
-            untrusted=", ".join(_sources(seen.foreign, reply.get("untrusted")))[:1000],
+            untrusted=_whole(", ".join(_sources(seen.foreign, reply.get("untrusted")))[:1000]),
         )
 
     async def check(
@@ -236,7 +237,7 @@ class Hands:
         try:
             reply = json.loads(line)
             number, ok, text = reply["id"], reply["ok"], reply["text"]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             return "it answered with something that is no answer"
         waiting = self._waiting
         fits = isinstance(ok, bool) and isinstance(text, str) and isinstance(reply, dict)
@@ -286,6 +287,11 @@ class Hands:
             logger.warning("sandbox ended", error=reason)
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._box.pidfd, signal.SIGKILL)
+
+
+def _whole(text: str) -> str:
+    """Text that can be stored and sent: half of a character is a question mark."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _sources(seen: Iterable[str], told: object) -> Iterable[str]:

@@ -166,6 +166,7 @@ async def test_a_sandbox_killed_in_mid_call_is_an_error(
         ('print(\'{"id": 1, "ok": true}\')', "no answer"),
         ('print(\'{"id": 7, "ok": true, "text": "x"}\')', "nobody had asked"),
         ('print(\'{"id": 1, "ok": 1, "text": "x"}\')', "nobody had asked"),
+        ("print('[' * 100_000)", "no answer"),
         ("print('x' * 9_000_000)", "too long"),
         ("raise SystemExit('broken toolbox')", "broken toolbox"),
     ],
@@ -184,6 +185,46 @@ async def test_an_answer_that_is_none_ends_the_sandbox(
     with pytest.raises(SandboxError, match=told):
         await Hands.open(workspace=workspace, user=hands_user, level=STANDARD)
     wait_for("the end", lambda: not _bwraps(workspace))
+
+
+async def test_an_answer_is_text_that_can_be_stored(
+    workspace: Path, hands_user: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = """
+        import json, sys
+        half = chr(0xd800)
+        for line in sys.stdin:
+            answer = {"id": json.loads(line)["id"], "ok": True, "text": f"a{half}"}
+            print(json.dumps({**answer, "files": [half], "untrusted": half}), flush=True)
+        """
+    archive = _zip(textwrap.dedent(program))
+    monkeypatch.setattr(box, "toolbox", lambda: archive)
+    hands = await Hands.open(workspace=workspace, user=hands_user, level=STANDARD)
+    try:
+        got = await hands.call("shell", {"command": "x"}, deadline=Deadline.after(10))
+    finally:
+        await hands.close()
+    assert (got.text, got.files, got.untrusted) == ("a?", ("?",), "?")
+
+
+async def test_a_start_that_fails_leaves_nothing_open(
+    workspace: Path, hands_user: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def _no_process(*_: object) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    def _full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = os.listdir("/proc/self/fd")
+    for name, fails in (("_start", _no_process), ("_prepare", _full), ("_write", _full)):
+        with monkeypatch.context() as patch:
+            patch.setattr(box, name, fails)
+            with pytest.raises(SandboxError, match="did not start"):
+                await Hands.open(workspace=workspace, user=hands_user, level=STANDARD)
+    wait_for("the end", lambda: not _bwraps(workspace))
+    await asyncio.sleep(0.5)
+    assert len(os.listdir("/proc/self/fd")) <= len(before)
 
 
 async def test_a_toolbox_that_does_not_answer_is_given_up(
