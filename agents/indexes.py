@@ -188,7 +188,13 @@ def _npm() -> dict[str, str]:
 
 def _said(*argv: str) -> str:
     ran = subprocess.run(
-        argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_ASK_S, check=True
+        argv,
+        cwd="/",  # python takes modules, and npm its registry, from the folder it starts in
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_ASK_S,
+        check=True,
     )
     return ran.stdout
 

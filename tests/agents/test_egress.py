@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from agents import egress
+from agents import egress, indexes
 from agents.hands import Hands, ToolResult
 from agents.indexes import Indexes, read
 from base.deadline import Deadline
@@ -326,6 +326,17 @@ def test_what_pip_and_npm_say_becomes_addresses_paths_and_variables(
     alone, whole = read({"index-url": f"http://{front.address}/simple", "no-index": "1"}, {})
     assert (alone.addresses, whole) == ((), True)
     assert alone.environment["PIP_NO_INDEX"] == "1"
+
+
+def test_the_present_folder_has_no_say_in_the_indexes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pip").mkdir()
+    (tmp_path / "pip" / "__main__.py").write_text("print(\"global.index-url='http://evil'\")")
+    (tmp_path / "package.json").write_text("{}")
+    (tmp_path / ".npmrc").write_text("registry=http://evil/\n")
+    monkeypatch.chdir(tmp_path)
+    assert "evil" not in f"{indexes._pip()} {indexes._npm()}"
 
 
 async def test_a_level_without_package_indexes_does_not_look_for_them(
