@@ -14,6 +14,7 @@ from agents.tool_shape import MAX_S, Need
 from base.approvals import Approval
 from base.errors import InputError
 from base.levels import PRIVILEGED, STANDARD, Level
+from base.redact import redact
 from base.terminal import clipped, exact, visible
 
 PORT = 443
@@ -122,7 +123,11 @@ def show(parts: Parts, approval: Approval) -> None:
     line(f"┃ PERMISSION ASKED · risk {approval.risk} · {left(approval)} left", "1;33")
     line(f"┃ {visible(approval.sentence)}", "33")
     if request.argv:
-        line(f"┃ exactly: {clipped(exact(request.argv), COMMAND_CHARS)}", "33")
+        exactly = exact(request.argv)
+        line(f"┃ exactly: {clipped(exactly, COMMAND_CHARS)}", "33")
+        if redact(exactly) != exactly:
+            line("┃ NOT ALL OF IT IS SHOWN: a part looks like a secret. See all of it with", "1;31")
+            line(f"┃ ai-infra approvals show {approval.id[:8]}", "1;31")
     for one in request.operands[:5]:
         line(f"┃ file: {visible(one.path)} {one.sha256 or 'not there yet'}", "2")
     if request.reason:

@@ -176,7 +176,7 @@ def _matches(rule: Rule, request: ApprovalRequest) -> bool:
         and request.level <= rule.level_max
         and (rule.destructive or not request.destructive)
         and (rule.agents is None or request.agent in rule.agents)
-        and (rule.tools is None or request.tool in rule.tools)
+        and (request.tool != "shell" if rule.tools is None else request.tool in rule.tools)
         and (rule.verbs is None or verb(request) in rule.verbs)
         and (request.host is None or any(covers(one, request.host) for one in rule.hosts))
         and (request.host is not None or not rule.hosts)

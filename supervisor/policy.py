@@ -22,7 +22,8 @@ HOST = re.compile(rf"(?:\*(?:\.{_LABEL}){{2,}}|{_LABEL}(?:\.{_LABEL})*):[1-9][0-
 class Rule(BaseModel):
     """One kind of request that is approved by itself. None: any; empty: as the field says.
 
-    hosts: a request that names a host needs one here. verbs: see `gate.verb`.
+    hosts: a request that names a host needs one here. verbs: see `gate.verb`. tools: a command of
+    the shell needs to be named here, so that a verb of the broker is none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

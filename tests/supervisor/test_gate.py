@@ -107,6 +107,16 @@ def test_what_cannot_be_undone_needs_a_rule_that_says_so() -> None:
     assert decide(tainted, rules, History(user_rank=2), NOW).word == "person"
 
 
+def test_a_rule_for_the_broker_approves_no_program_of_that_name() -> None:
+    policy = Policy(auto={"r": Rule(kind="command", verbs=("unit.restart",), level_max=2)})
+    broker = asks(kind="command", tool="broker", argv=("broker", "unit.restart"), host=None)
+    shell = asks(kind="command", tool="shell", argv=("shell", "unit.restart"), host=None)
+    assert decide(broker, policy, History(user_rank=3), NOW).word == "auto"
+    assert decide(shell, policy, History(user_rank=3), NOW).word == "person"
+    named = Policy(auto={"r": policy.auto["r"].model_copy(update={"tools": ("shell",)})})
+    assert decide(shell, named, History(user_rank=3), NOW).word == "auto"
+
+
 def test_nothing_is_approved_by_itself_beyond_what_the_user_could_approve() -> None:
     assert decide(asks(level=2), RULES, History(user_rank=1), NOW).word == "person"
     assert decide(asks(level=1), RULES, History(user_rank=1), NOW).word == "auto"
