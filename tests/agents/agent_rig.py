@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import boxed
 from clerk import Clerk
 
 from agents import trial
@@ -92,7 +93,7 @@ class Rig:
         self.home = home
         self.redis_url = redis_url
         settings = Settings(home=home)
-        settings.run.mkdir(parents=True, exist_ok=True)
+        boxed.spare(settings)
         trial.keep(settings)  # tried once a home: test_trial.py tries it for real
         self.model_url = f"http://127.0.0.1:{model_port}"
         self.env = os.environ | {

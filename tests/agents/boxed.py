@@ -7,12 +7,13 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 from present import need
 
-from agents import trial
+from agents import indexes, trial
 from agents.hands import Hands, ToolResult
 from base.deadline import Deadline
 from base.levels import Levels
@@ -40,6 +41,7 @@ def ground(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     path.chmod(0o755)
     (path / "home").mkdir()
     monkeypatch.setenv("AI_INFRA_HOME", str(path / "home"))
+    spare(load())
     yield path
     shutil.rmtree(path, ignore_errors=True)
 
@@ -47,9 +49,23 @@ def ground(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def proven() -> Settings:
     """This home's settings, with the sandbox tried: `test_trial.py` tries it for real."""
     settings = load()
-    settings.run.mkdir(parents=True, exist_ok=True)
+    spare(settings)
     trial.keep(settings)
     return settings
+
+
+def spare(settings: Settings) -> None:
+    """Spare a new home the look for package indexes, which takes seconds: one does for all."""
+    settings.run.mkdir(parents=True, exist_ok=True)
+    (settings.run / "indexes.json").write_bytes(_indexes())
+
+
+@cache
+def _indexes() -> bytes:
+    with tempfile.TemporaryDirectory(prefix="ai-x-", dir="/tmp") as folder:
+        kept = Path(folder) / "indexes.json"
+        indexes._of(kept)
+        return kept.read_bytes()
 
 
 @pytest.fixture

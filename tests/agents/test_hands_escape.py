@@ -41,26 +41,8 @@ def secrets(ground: Path) -> Path:
     return ground
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "cat {ground}/home/settings.toml",
-        "cat {ground}/other/main/notes",
-        "ln -s {ground}/run/token link; cat link",
-        "ln {ground}/run/token hard; cat hard",
-        "cat ../home/settings.toml",
-        "cat /proc/1/root{ground}/run/token",
-        "cat /proc/self/root{ground}/run/token",
-        "find / -name token -exec cat {{}} + 2>/dev/null",
-        "grep -rs open-sesame / --include=notes",
-        "python3 -c \"print(open('{ground}/run/token').read())\"",
-        "for p in /proc/[0-9]*; do cat $p/root{ground}/run/token; done",
-    ],
-)
-async def test_files_elsewhere_cannot_be_read(call, secrets, unboxed, command: str) -> None:
-    assert SECRET in unboxed(f"cat {secrets}/run/token")
-    told = await call("shell", command=command.format(ground=secrets))
-    assert SECRET not in told.text
+async def test_the_tools_read_nothing_elsewhere(call, secrets) -> None:
+    """What a shell tries is in test_escapes.py."""
     for name in ("home/settings.toml", "other/main/notes", "run/token"):
         path = str(secrets / name)
         assert not (await call("read", path=path)).ok
@@ -125,15 +107,14 @@ async def test_hands_that_kill_themselves_are_an_error_and_leave_nothing(
     wait_for("the end", lambda: not Path(f"/proc/{hands._box.pid}").exists())
 
 
-@pytest.mark.parametrize(
-    "place", ["/", "/usr", "/usr/bin", "/etc", "/dev", "/var", "/opt", "/proc"]
-)
-async def test_nothing_outside_the_workspace_can_be_written(call, place: str) -> None:
+async def test_nothing_outside_the_workspace_can_be_written(call) -> None:
+    places = ("/", "/usr", "/usr/bin", "/etc", "/dev", "/var", "/opt", "/proc")
     await call(
-        "shell", command=f"touch {place}/written-by-hands; echo x > {place}/written-by-hands"
+        "shell", command=f"for p in {' '.join(places)}; do echo x > $p/written-by-hands; done"
     )
-    assert not os.path.lexists(os.path.join(place, "written-by-hands"))
-    inside = await call("shell", command=f"ls -A {place} | grep written && echo THERE")
+    for place in places:
+        assert not os.path.lexists(os.path.join(place, "written-by-hands"))
+    inside = await call("shell", command=f"ls -A {' '.join(places)} | grep written && echo THERE")
     assert "THERE" not in inside.text
 
 
@@ -177,35 +158,6 @@ def listener() -> Iterator[tuple[int, list[str]]]:
     yield port, heard
     for one in sockets:
         one.close()
-
-
-TRIES = [
-    "exec 3<>/dev/tcp/127.0.0.1/{port} && echo THROUGH",
-    "exec 3<>/dev/tcp/::1/{port} && echo THROUGH",
-    "echo hello > /dev/udp/127.0.0.1/{port}",
-    "curl -sm 3 http://127.0.0.1:{port}/ && echo THROUGH",
-    "wget -qT 3 -t 1 -O- http://localhost:{port}/ && echo THROUGH",
-    "python3 -c 'from socket import *; create_connection((\"localhost\", {port}))' && echo THROUGH",
-    "python3 -c 'from socket import *; socket(AF_INET, SOCK_RAW, 1)' && echo THROUGH",
-    "python3 -c 'from socket import *; socket(AF_PACKET, SOCK_RAW)' && echo THROUGH",
-    "ping -c 1 -W 2 127.0.0.1 > /dev/null 2>&1 && nc -w 2 127.0.0.1 {port} && echo THROUGH",
-    "ssh -o ConnectTimeout=2 -p {port} 127.0.0.1; nc -zw 2 127.0.0.1 {port} && echo THROUGH",
-    "getent hosts example.com && echo THROUGH",
-    "python3 -c \"import socket; print(socket.gethostbyname('example.com'), 'THROUGH')\"",
-    "exec 3<>/dev/tcp/169.254.169.254/80 && echo THROUGH",
-    "nsenter -t 1 -n true && ip link | grep -v lo: | grep UP && echo THROUGH",
-    "unshare -rn true && echo THROUGH",
-]
-
-
-@pytest.mark.parametrize("command", TRIES)
-async def test_no_way_to_the_network(call, listener, unboxed, command: str) -> None:
-    port, heard = listener
-    unboxed(f"exec 3<>/dev/tcp/127.0.0.1/{port}")
-    wait_for("the control connection", lambda: heard == ["tcp"])
-    result = await call("shell", command=command.format(port=port))
-    assert "THROUGH" not in result.text.splitlines()
-    assert heard == ["tcp"]
 
 
 async def test_only_loopback_is_there(call) -> None:
@@ -369,11 +321,11 @@ async def test_with_the_network_on_the_network_test_is_red(
     listener: tuple[int, list[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The control of `test_no_way_to_the_network`: its first try does get through."""
+    """A sandbox with the network left in is what test_escapes.py must see: this gets through."""
     _without(monkeypatch, ground, "--unshare-net")
     opened = await Hands.open(workspace=workspace, user=hands_user, level=STANDARD)
     try:
-        command = {"command": TRIES[0].format(port=listener[0])}
+        command = {"command": f"exec 3<>/dev/tcp/127.0.0.1/{listener[0]} && echo THROUGH"}
         result = await opened.call("shell", command, deadline=Deadline.after(20))
     finally:
         await opened.close()
