@@ -10,6 +10,7 @@ at, so that nothing of the task can change them; a grant of an address alone lea
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -251,7 +252,8 @@ async def _run(
         moved = _moved(asked, await _operands(task, wish))
     except InputError:
         moved = ["more than can be looked at"]
-    moved = [path for path in moved if not path.endswith("/.git")]
+    own = os.path.realpath(task.workspace)  # what the command itself writes there is its work
+    moved = [path for path in moved if not path.endswith("/.git") and path != own]
     reason = f"approved by {_who(approval)}"
     note = f"[{reason}; it ran in a shell of its own, and the task's shell begins anew]"
     if moved:

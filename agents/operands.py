@@ -63,8 +63,9 @@ def measure(
 ) -> tuple[Operand, ...]:
     """Every file the input names, by real path and hash. `roots`: what the level sees besides.
 
-    Words of a command count when they name something that exists. A command that names nothing
-    is bound to the whole workspace, when that is small. Raises InputError when it is too much.
+    Words of a command count when they name something that exists. A command is bound to the whole
+    workspace besides, since what it names may read the rest; of one that is too large for that the
+    binding says so. Raises InputError when it is too much.
     """
     view = _View([workspace, *map(Path, roots)], BYTES_MAX, ENTRIES_MAX)
     found: dict[str, Operand] = {}
@@ -75,12 +76,13 @@ def measure(
         _add(found, word, workspace, view, must_exist=True)
     if name == "git" and _lies_elsewhere(found, os.path.join(workspace, _folder(given))):
         _add(found, ".", workspace, view)
-    if (foreign or name in {"shell", "python", "request_permission"}) and not found:
+    if foreign or name in {"shell", "python", "request_permission"}:
         small = _View([workspace], WORKSPACE_BYTES_MAX, WORKSPACE_ENTRIES_MAX)
         try:
             _add(found, ".", workspace, small)
         except InputError:
-            return (_operand(Path(os.path.realpath(workspace)), UNBOUND),)
+            whole = _operand(Path(os.path.realpath(workspace)), UNBOUND)
+            found[whole.path] = whole
     if len(found) > OPERANDS_MAX:
         raise InputError(f"the call names more than {OPERANDS_MAX} files; name fewer of them")
     return tuple(found[path] for path in sorted(found))

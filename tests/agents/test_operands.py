@@ -28,8 +28,20 @@ def place(tmp_path: Path) -> Path:
 
 
 def look(place: Path, name: str = "shell", **given: Any) -> dict[str, str | None]:
+    """What is bound by name; the whole workspace, bound besides, only where nothing is named."""
     found = operands.measure(name, given, place)
-    return {os.path.relpath(one.path, place): one.sha256 for one in found}
+    by_name = {os.path.relpath(one.path, place): one.sha256 for one in found}
+    named = {path: sha256 for path, sha256 in by_name.items() if path != "."}
+    return by_name if name == "git" or not named else named
+
+
+def test_what_a_named_file_reads_is_bound_with_the_workspace(place: Path) -> None:
+    for name, field in (("shell", "command"), ("python", "code"), ("mcp__x__run", "script")):
+        before = operands.measure(name, {field: "bash a.sh"}, place)
+        (place / "src" / "b.py").write_text(f"print('{name}')\n")
+        after = operands.measure(name, {field: "bash a.sh"}, place)
+        assert [one.path for one in before] == [str(place), str(place / "a.sh")]
+        assert [one == two for one, two in zip(before, after, strict=True)] == [False, True]
 
 
 def sha(text: str) -> str:
