@@ -9,7 +9,7 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
-from agents import box, egress, hands, sandbox
+from agents import box, egress, hands, ration, sandbox
 from agents.indexes import Indexes
 from agents.workspace import prepare
 from base.deadline import Deadline
@@ -24,7 +24,7 @@ END_S = 5.0
 class Process:
     """Start it, end it. Killed with all that it started, also when this process dies."""
 
-    def __init__(self, opened: box.Box, level: Level) -> None:
+    def __init__(self, opened: box.Box, level: Level, workspace: Path) -> None:
         process = opened.process
         assert process.stdin is not None
         assert process.stdout is not None
@@ -36,6 +36,7 @@ class Process:
         self._readers = [
             asyncio.create_task(self._complaints(), name="mcp-complaints"),
             asyncio.create_task(self._connections(), name="mcp-connections"),
+            asyncio.create_task(self._ration(workspace), name="mcp-ration"),
         ]
 
     @classmethod
@@ -51,7 +52,7 @@ class Process:
         environment = {**wish.environment, **server.environment}
         command = [*_limited(level.limits), *server.command]
         opened = await box.start(replace(wish, environment=environment, command=command))
-        return cls(opened, level)
+        return cls(opened, level, real)
 
     def refused(self) -> str:
         """What a model is told of addresses that were refused since this was last asked."""
@@ -59,8 +60,7 @@ class Process:
 
     async def end(self) -> str:
         """Kill it and wait until it is dead; the last that it said on stderr."""
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._box.pidfd, signal.SIGKILL)
+        self._kill()
         try:
             await box.ended(self._box.pidfd, Deadline.after(END_S))
         finally:
@@ -70,6 +70,16 @@ class Process:
             await asyncio.gather(*self._readers, return_exceptions=True)
             await self._box.remove()
         return self._complaint.decode("utf-8", "replace")
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._box.pidfd, signal.SIGKILL)
+
+    async def _ration(self, workspace: Path) -> None:
+        """End it when all its processes together take more than its level lets them."""
+        reason = await ration.exceeded(self._box.pid, self._level.limits, workspace)
+        self._complaint += f"\nended: {reason}\n".encode()
+        self._kill()
 
     async def _complaints(self) -> None:
         stderr = self._box.process.stderr
