@@ -20,8 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import boxed
 from clerk import Clerk
+from homes import spare
 
 from agents import trial
 from base import streams
@@ -93,7 +93,7 @@ class Rig:
         self.home = home
         self.redis_url = redis_url
         settings = Settings(home=home)
-        boxed.spare(settings)
+        spare(settings)
         trial.keep(settings)  # tried once a home: test_trial.py tries it for real
         self.model_url = f"http://127.0.0.1:{model_port}"
         self.env = os.environ | {

@@ -7,17 +7,16 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
+from homes import spare
 from present import need
 
-from agents import indexes, trial
 from agents.hands import Hands, ToolResult
 from base.deadline import Deadline
 from base.levels import Levels
-from base.settings import HANDS_USER, Settings, hands_account, load
+from base.settings import HANDS_USER, hands_account, load
 
 STANDARD = Levels.load().get("standard")
 Call = Callable[..., ToolResult]
@@ -44,28 +43,6 @@ def ground(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     spare(load())
     yield path
     shutil.rmtree(path, ignore_errors=True)
-
-
-def proven() -> Settings:
-    """This home's settings, with the sandbox tried: `test_trial.py` tries it for real."""
-    settings = load()
-    spare(settings)
-    trial.keep(settings)
-    return settings
-
-
-def spare(settings: Settings) -> None:
-    """Spare a new home the look for package indexes, which takes seconds: one does for all."""
-    settings.run.mkdir(parents=True, exist_ok=True)
-    (settings.run / "indexes.json").write_bytes(_indexes())
-
-
-@cache
-def _indexes() -> bytes:
-    with tempfile.TemporaryDirectory(prefix="ai-x-", dir="/tmp") as folder:
-        kept = Path(folder) / "indexes.json"
-        indexes._of(kept)
-        return kept.read_bytes()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from agent_rig import Rig, order, script
-from boxed import proven
+from homes import proven
 
 from agents.grip import Grip
 from base.approvals import ApprovalStatus

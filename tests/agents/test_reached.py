@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from boxed import proven
+from homes import proven
 from test_egress import STANDARD, Site
 
 from agents.grip import Grip
