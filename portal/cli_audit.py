@@ -137,7 +137,8 @@ def _rows(rows: list[dict[str, Any]], as_json: bool) -> None:
         if as_json:
             typer.echo(orjson.dumps({**found, "hash": row["hash"]}))
             continue
-        said = " ".join(f"{name}={value}" for name, value in found["details"].items())
+        told = {name: one for name, one in found["details"].items() if one not in ("", None)}
+        said = " ".join(f"{name}={one}" for name, one in told.items())
         where = f"{found['resource_type'] or ''} {found['resource_path'] or ''}"
         who = f"{found['actor_type']} {found['actor_id']}"
         head = f"{found['seq']:>7} {found['timestamp'][:19]} {found['risk_level']:<8}"

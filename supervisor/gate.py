@@ -205,6 +205,8 @@ def _what(request: ApprovalRequest) -> str:
     line = _shown(" ".join(words), LINE_CHARS)
     by = "" if words[0] == request.tool else f" by {_shown(request.tool)}"
     to = f", reaching {_shown(request.host)}" if request.host is not None else ""
+    if request.kind == "command" and words[0] == "shell" and len(words) > 1:
+        return f"run the command `{_shown(' '.join(words[1:]), LINE_CHARS)}`{to}"
     if request.kind == "command":
         return f"have the server do `{line}`{by}{to}"
     return f"run `{line}`{by}{to}"

@@ -119,7 +119,7 @@ def _panel(run: Run) -> str:
 def _item(step: Step) -> str:
     icon = ICONS.get(step.status, "")
     title = escape(_cut(step.title, TITLE_MAX_CHARS))
-    word = WORDS[step.status]
+    word = "waits for approval" if step.waits else WORDS[step.status]
     card = _card(step) if step.working else ""
     checks = "".join(_check(check) for check in step.checks) if step.ended or step.working else ""
     fault = f'<p class="fault">{escape(_cut(step.error, 500))}</p>' if step.error else ""
@@ -140,11 +140,12 @@ def _card(step: Step) -> str:
     now = escape(_cut(step.tool, 160)) if step.tool else escape(_cut(step.said, 160))
     kind = "tool" if step.tool else "words"
     spent = escape(_usd(step.cost_usd))
+    waits = f'<p class="waits" dir="auto">{escape(step.waits)}</p>' if step.waits else ""
     line = f'<div class="now"><code class="{kind}">{now}</code><em>{spent}</em></div>'
     return (
         f'<div class="card"><div class="phases">{phases}</div>'
         f'<div class="bar" role="progressbar" aria-valuenow="{percent}">'
-        f'<i style="width:{percent}%"></i></div>{line if now or spent else ""}</div>'
+        f'<i style="width:{percent}%"></i></div>{line if now or spent else ""}{waits}</div>'
     )
 
 

@@ -26,7 +26,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One subtask of the plan and the agent at it. `progress` 0 to 1."""
+    """One subtask of the plan and the agent at it. `progress` 0 to 1; `waits`: for which leave."""
 
     id: str
     agent: str = ""
@@ -37,6 +37,7 @@ class Step:
     phase: str | None = None
     progress: float = 0.0
     tool: str = ""
+    waits: str = ""
     tools: int = 0
     said: str = ""
     cost_usd: float = 0.0
@@ -148,13 +149,14 @@ def _step(step: Step, event: Event) -> Step:
             error=str(data.get("error") or ""),
             cost_usd=float(data.get("cost_usd") or step.cost_usd),
             tool="" if Status(status).ended else step.tool,
+            waits="" if Status(status).ended else step.waits,
         )
     if event.kind is Kind.TOOL:
         started = data.get("state") == "started"
         shown = f"{data.get('name', '')} {data.get('summary') or ''}".strip()
         return replace(step, tool=shown if started else "", tools=step.tools + started)
     if event.kind is Kind.APPROVAL:
-        return replace(step, tool=_waits(data) if data.get("status") == "pending" else "")
+        return replace(step, waits=_waits(data) if data.get("status") == "pending" else "")
     if event.kind is Kind.TEXT:
         return replace(step, said=str(data.get("content", ""))[-SAID_CHARS:])
     if event.kind is Kind.CRITERION:
@@ -192,7 +194,9 @@ def _cost(task: Task) -> float:
 
 
 def _waits(approval: Mapping[str, Any]) -> str:
-    return f"waits for approval {str(approval.get('id'))[:8]}: {approval.get('sentence')}"
+    short = str(approval.get("id"))[:8]
+    answer = f"Answer in a terminal: ai-infra approvals approve {short}, or deny {short}."
+    return f"Approval {short}, {approval.get('risk')} risk: {approval.get('sentence')} {answer}"
 
 
 def _from_record(task: Task, approvals: Sequence[Approval] = ()) -> Step:
@@ -205,7 +209,7 @@ def _from_record(task: Task, approvals: Sequence[Approval] = ()) -> Step:
     waits = [one.model_dump() for one in approvals if one.request.task_id == task.id]
     return Step(
         id=task.id,
-        tool=_waits(waits[0]) if waits else "",
+        waits=_waits(waits[0]) if waits else "",
         key=task.key or "",
         agent=task.assigned_agent,
         title=task.title or str(given.get("instruction") or "working on it"),

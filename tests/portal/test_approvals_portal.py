@@ -28,7 +28,7 @@ from base.messages import Event, Kind
 from base.prices import Models
 from base.store import Store
 from portal import auth, work
-from portal.pages import view
+from portal.pages import draw, view
 from supervisor import approvals, asks, budget, policy
 from supervisor.parts import Parts
 from tests.portal.conftest import REPO, Person, Portal, Stage, asked, person
@@ -352,7 +352,7 @@ async def test_the_page_says_what_a_step_waits_for(
     portal: Portal, clerk: Clerk, owner: Person
 ) -> None:
     found = await waiting(clerk, portal, owner)
-    data = {"id": found.id, "status": "pending", "sentence": found.sentence}
+    data = {"id": found.id, "status": "pending", "risk": "high", "sentence": found.sentence}
     run = view.Run(root_id=found.request.root_id)
     event = Event(
         kind=Kind.APPROVAL,
@@ -362,11 +362,17 @@ async def test_the_page_says_what_a_step_waits_for(
         data=data,
     )
     run = view.apply(run, event)
+    call = {"name": "request_permission", "state": "started"}
+    run = view.apply(run, event.model_copy(update={"kind": Kind.TOOL, "data": call}))
     step = run.steps[found.request.task_id]
-    assert step.tool == f"waits for approval {found.id[:8]}: {found.sentence}"
+    assert step.waits.startswith(f"Approval {found.id[:8]}, high risk: {found.sentence} ")
+    assert f"ai-infra approvals approve {found.id[:8]}" in step.waits
     run = view.apply(run, event.model_copy(update={"data": {**data, "status": "approved"}}))
-    assert run.steps[found.request.task_id].tool == ""
+    assert run.steps[found.request.task_id].waits == ""
     async with http(portal, owner.token) as client:
         body = (await client.get(f"/api/tasks/{run.root_id}")).json()
     opened = view.opened(work.TaskWhole.model_validate(body))
-    assert found.id[:8] in opened.steps[found.request.task_id].tool
+    assert found.id[:8] in opened.steps[found.request.task_id].waits
+    shown = draw.panel(opened)
+    assert ">waits for approval</em>" in shown
+    assert f"approve {found.id[:8]}" in shown
