@@ -6,6 +6,7 @@ virtual environment, or, where the hands cannot reach that, in `SHARED`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -25,6 +26,8 @@ from base.errors import SandboxError
 SOURCE = Path(__file__).parent / "runtime"
 LIBRARY = "@anthropic-ai/sandbox-runtime"
 SHARED = Path("/opt/ai-infra/sandbox")
+#: In SHARED: a file for each virtual environment that installed there, holding its path.
+_USERS = "users"
 MEND = "python -m agents --install-sandbox"
 _LOCK = ("package.json", "package-lock.json")
 _CODE = (
@@ -88,17 +91,35 @@ def install(who: Account) -> Runtime:
                 ) from error
     if place != SHARED:  # other installations may have theirs there
         _forget_others(place, tree)
+    else:
+        with contextlib.suppress(OSError):  # not ours to write: its owner's claim keeps it
+            (SHARED / _USERS).mkdir(exist_ok=True)
+            _claim().write_text(sys.prefix, encoding="utf-8")
     return find(who)
 
 
 def remove() -> None:
-    """Take away what `install` put outside the virtual environment. Twice is safe."""
+    """Take away what `install` put outside the virtual environment, unless another virtual
+    environment that still exists has installed there, too. Twice is safe.
+    """
+    with contextlib.suppress(OSError):
+        _claim().unlink(missing_ok=True)
+        for claim in (SHARED / _USERS).glob("*"):
+            if Path(claim.read_text(encoding="utf-8")).is_dir():
+                return
     shutil.rmtree(SHARED, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        SHARED.parent.rmdir()
+
+
+def _claim() -> Path:
+    return SHARED / _USERS / hashlib.sha256(sys.prefix.encode()).hexdigest()[:16]
 
 
 def _places(who: Account) -> Iterator[Path]:
     beside = Path(sys.prefix) / "share" / "ai-infra-sandbox"
-    if blocked(beside / "x", who) in {None, beside}:
+    closed = blocked(beside / "x", who)
+    if closed is None or closed == beside or (closed == beside.parent and not closed.exists()):
         yield beside
     if os.geteuid() == 0 or SHARED.is_dir():
         yield SHARED
