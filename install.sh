@@ -335,7 +335,8 @@ uninstall() {
         say "      kept your state in $AI_INFRA_HOME (--uninstall --purge removes it)"
     fi
     if in_use; then
-        say "      kept .venv: another installation runs from it"
+        say "      kept .venv: something still runs from it, another installation or an open ai-infra command;" \
+            "      end that and run this again to remove it, too"
         return
     fi
     for folder in /usr/local/bin "$HOME/.local/bin"; do
