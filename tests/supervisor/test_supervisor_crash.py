@@ -143,7 +143,7 @@ async def test_second_process_leaves_with_75_and_a_freed_post_is_taken(world: Wo
         await world.ended(await world.ask("What is a tree?"), 30)
     finally:
         first.terminate()
-        assert first.wait(10) == 0
+        assert first.wait(30) == 0
 
 
 async def test_losing_the_post_ends_the_process(world: World) -> None:
