@@ -382,7 +382,8 @@ check_home() {
             "${real%/}/"*) fail "AI_INFRA_HOME=$home holds other things; name a folder of its own" 2 ;;
         esac
     done
-    if [ -n "$(ls -A -- "$home" 2>/dev/null)" ] && ! [ -d "$home/config" ]; then
+    # A trial of the sandbox alone leaves `run`.
+    if [ -n "$(ls -A -I run -- "$home" 2>/dev/null)" ] && ! [ -d "$home/config" ]; then
         fail "AI_INFRA_HOME=$home is not empty and not ours; name a folder of its own" 2
     fi
     export AI_INFRA_HOME=$home
@@ -434,6 +435,7 @@ main() {
     try_sandbox
     step "installing Python packages into .venv (a minute or two the first time)"
     install_python_packages
+    mkdir -p "$AI_INFRA_HOME/config" # from here on it is known as ours, should this end half way
     install_sandbox
     link_command
     step "configuring"

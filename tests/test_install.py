@@ -113,6 +113,17 @@ def test_a_home_with_other_things_is_never_purged(tmp_path: Path, bare: dict[str
     assert not (tmp_path / "removed").exists()
 
 
+def test_a_home_in_which_only_the_sandbox_was_tried_is_ours(
+    tmp_path: Path, bare: dict[str, str]
+) -> None:
+    """What is looked at next is the port, which ends it before anything is done."""
+    (tmp_path / "tried" / "run").mkdir(parents=True)
+    env = {**bare, "AI_INFRA_HOME": str(tmp_path / "tried"), "AI_INFRA_PORT": "none"}
+    assert "none is no port" in install(env=env).stderr
+    (tmp_path / "tried" / "thesis.odt").touch()
+    assert "folder of its own" in install(env=env).stderr
+
+
 def test_without_root_the_missing_is_named_as_a_command(bare: dict[str, str]) -> None:
     program(bare, "id", "echo 1000")
     program(bare, "apt-get", "touch $HOME/ran")
