@@ -118,8 +118,9 @@ class Levels:
             path = settings.config / "levels.toml"
             own = _sections(path, _read(path), faults)
             users |= own["users"]
-            for name, table in own["levels"].items():
-                given = _laid(shipped, name, table)
+            changed = sorted(own["levels"].items(), key=lambda pair: pair[0] not in shipped)
+            for name, table in changed:  # shipped ones first: what stands above has the change
+                given = _laid(merged, name, table)
                 if isinstance(given, str):
                     faults.append(f"{path}: levels.{name}: {given}")
                 else:
@@ -167,8 +168,11 @@ class Levels:
         return level if rank >= level.rank else self.get(rank)
 
 
-def _laid(shipped: Mapping[str, dict[str, Any]], name: str, table: Any) -> dict[str, Any] | str:
-    """The owner's `table` over the level it changes or stands above; a text is its fault."""
+def _laid(known: Mapping[str, dict[str, Any]], name: str, table: Any) -> dict[str, Any] | str:
+    """The owner's `table` over the level it changes or stands above; a text is its fault.
+
+    `known`: the levels so far, the shipped ones with what the owner changed of them.
+    """
     if not NAME.fullmatch(name):
         return f"the name must match {NAME.pattern}"
     if not isinstance(table, dict):
@@ -176,15 +180,15 @@ def _laid(shipped: Mapping[str, dict[str, Any]], name: str, table: Any) -> dict[
     table = dict(table)
     if "rank" in table or "name" in table:
         return 'rank and name cannot be set; a new level says `above = "<shipped level>"`'
-    if name in shipped:
+    if name in NAMES:
         if "above" in table:
             return "a shipped level stands above none; leave `above` out"
-        below = shipped[name]
+        below = known[name]
     else:
         above = table.pop("above", None)
-        if above not in shipped:
+        if above not in NAMES:
             return f"above: {above!r} must be one of {', '.join(NAMES)}"
-        below = shipped[above]
+        below = known[above]
     limits = table.get("limits", {})
     if not isinstance(limits, dict):
         return "limits: must be a table"

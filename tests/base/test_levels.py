@@ -97,7 +97,7 @@ wall_s = 7
     assert standard.execute
     assert (publisher.rank, publisher.name, publisher.execute) == (1, "publisher", True)
     assert (publisher.write, publisher.read) == (("/srv/site",), ("/var/www",))
-    assert (publisher.limits.wall_s, publisher.limits.processes) == (7, 256)
+    assert (publisher.limits.wall_s, publisher.limits.processes) == (7, 99)
     assert (levels.user("user"), levels.user("admin")) == (2, 3)
 
 
