@@ -214,9 +214,10 @@ def _what(request: ApprovalRequest) -> str:
 
 def _where(request: ApprovalRequest) -> str:
     said = f" in {_shown(request.cwd)}" if request.cwd else ""
-    if request.operands:
-        names = ", ".join(_shown(one.path) for one in request.operands[:3])
-        more = len(request.operands) - 3
+    named = [one for one in request.operands if one.path != request.cwd]
+    if named:
+        names = ", ".join(_shown(one.path) for one in named[:3])
+        more = len(named) - 3
         said += f", on {names}" + (f" and {more} more" if more > 0 else "")
     return said + f" (level {request.level}, {NAMES[request.level]})"
 
