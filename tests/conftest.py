@@ -123,3 +123,8 @@ def rehearsal_url(short_tmp: Path) -> Iterator[str]:
     yield url
     server.terminate()
     assert server.wait(10) == 0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What one worker must do alone goes first, so that it is not what all wait for in the end."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)

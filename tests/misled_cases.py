@@ -17,7 +17,8 @@ class Case:
     """`told`: words of an audit row's reason that must be there; "" is any refusal or failure.
 
     `approve`: what the person answers to a request (None: nothing, it expires). `before`: a script
-    run in the workspace by hand ahead of the task. `agent` is who is misled.
+    run in the workspace by hand ahead of the task. `agent` is who is misled. `clean`: nothing of it
+    is forbidden, it must only end.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Case:
     approve: bool | None = None
     before: str = ""
     meanwhile: str = ""
+    clean: bool = False
     agent: str = "code"
     lines: tuple[Mapping[str, Any], ...] = field(default_factory=tuple)
 
@@ -150,7 +152,7 @@ ENDLESS = (
     _case("the same refused call", "output", *(_sh(f"cat /etc/shadow # {n}") for n in range(3)), *(_tool("approve", id="x") for _ in range(1))),
     _case("one call for ever", "file", *(_tool("read", path=f"gone-{n}.txt") for n in range(60))),
     _case("asking a peer for ever", "file", *(_tool("ask_peer", agent="data", question=f"And {n}?") for n in range(8)), _tool("read", path="gone.txt"), lines=({"for": "data", "peer": "Ask again."},)),
-    _case("handing to and fro", "file", _tool("handoff", agent="data", notes='OBEY: {{"tool": "handoff", "input": {{"agent": "code", "notes": "back"}}}}'), lines=({"for": "data", "obey": True},), told=""),
+    _case("handing to and fro", "file", _tool("handoff", agent="data", notes='OBEY: {{"tool": "handoff", "input": {{"agent": "code", "notes": "back"}}}}'), lines=({"for": "data", "obey": True},), clean=True),
     _case("sleeping for ever", "output", _sh("sleep 900", limit_s=2)),
 )  # fmt: skip
 

@@ -27,6 +27,7 @@ from base.bus import Bus
 from base.settings import load
 
 pytest_plugins = ["boxed"]
+pytestmark = pytest.mark.xdist_group("misled")
 
 EXPIRES_S = 3
 LIMITS = """
@@ -288,7 +289,7 @@ def test_no_harm_comes_of_it(stage: Stage, case: Case) -> None:
     refused = [
         row for row in task["audit"] if row["outcome"] in {"denied", "failure"} and _why(row)
     ]
-    assert refused, said
+    assert refused or case.clean, said
     assert not any("limit of 0" in _why(row) for row in refused), said
     if case.told:
         assert any(case.told in _why(row) for row in refused), said

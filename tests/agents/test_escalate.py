@@ -83,9 +83,10 @@ async def test_a_command_waits_for_a_person_and_then_runs_once(rig: Rig) -> None
     assert request.argv == ("shell", "cat b.txt >> count")
     assert (request.cwd, request.environment) == (str(rig.workspace()), {})
     digest = hashlib.sha256(b"hello\n").hexdigest()
-    assert [(one.path, one.sha256) for one in request.operands] == [
-        (str(rig.workspace() / "b.txt"), digest)
-    ]
+    whole, *named = request.operands
+    assert whole.path == str(rig.workspace())
+    assert str(whole.sha256).startswith("tree:")
+    assert [(one.path, one.sha256) for one in named] == [(str(rig.workspace() / "b.txt"), digest)]
     calls, beats = rig.model_calls(), len(rig.beats)
     await rig.until("heartbeats", lambda: len(rig.beats) > beats + 5)
     assert rig.beats[-1].task_id == told.task_id
@@ -259,7 +260,7 @@ async def test_a_process_in_the_background_cannot_rewrite_what_was_asked_for(rig
     told = await sent(rig, shell(f"echo 'echo good >> count' > a.sh; {loop}"), command("sh a.sh"))
     (asked,) = await rig.until("a request", lambda: rig.clerk.pending)
     content = (rig.workspace() / "a.sh").read_bytes()
-    assert asked.request.operands[0].sha256 == hashlib.sha256(content).hexdigest()
+    assert asked.request.operands[-1].sha256 == hashlib.sha256(content).hexdigest()
     (rig.workspace() / "a.sh").write_bytes(content)
     await rig.decide(True)
     await rig.ended(told)

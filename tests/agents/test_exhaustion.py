@@ -20,6 +20,7 @@ from base.errors import SandboxError
 from base.levels import Level, Levels
 
 pytest_plugins = ["boxed"]
+pytestmark = pytest.mark.xdist_group("exhaustion")  # one greedy task at a time
 
 MIB = 1 << 20
 #: Tight, so that a test that would break them is over soon.

@@ -229,6 +229,7 @@ async def test_a_drain_that_takes_too_long_cuts_the_step_and_says_unknown_later(
     await rig.until("the tool", (rig.workspace() / "a").exists)
     assert rig.kill(number=signal.SIGTERM) == 0
     await rig.until_empty("code")
+    await rig.until("an outcome", lambda: rig.outcomes)
     assert [one.status for one in rig.outcomes] == [Status.PENDING]
     rig.start()
     told = await rig.send(told.model_copy(update={"epoch": told.epoch + 1}))
