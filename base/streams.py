@@ -6,6 +6,7 @@
 | agent:<name> | outbox relay (supervisor) | that agent (agent) | deleted once handled |
 | results | agents | supervisor (supervisor) | deleted once handled |
 | usage | agents, supervisor | supervisor (supervisor) | deleted once handled |
+| memory | agents, outbox relay (supervisor, portal) | keeper (keeper) | deleted once handled |
 | audit | everybody, outbox relay | supervisor's audit writer (audit) | deleted once written |
 | heartbeats | every process | supervisor, watchdog (tail) | newest 2,000 |
 | control:<name> | portal, supervisor | that agent (tail from its start) | newest 200 |
@@ -23,6 +24,7 @@ from __future__ import annotations
 TASKS_NEW = "tasks:new"
 RESULTS = "results"
 USAGE = "usage"
+MEMORY = "memory"
 AUDIT = "audit"
 HEARTBEATS = "heartbeats"
 BROADCAST = "broadcast"
@@ -40,6 +42,7 @@ GROUP_SUPERVISOR = "supervisor"
 GROUP_AGENT = "agent"
 GROUP_SERVICE = "service"
 GROUP_AUDIT = "audit"
+GROUP_KEEPER = "keeper"
 
 DLQ_PREFIX = "ai:dlq:"
 AGENT_PREFIX = "agent:"
@@ -50,6 +53,14 @@ REPLY_PREFIX = "reply:"
 #: Services that answer `bus.ask`.
 SERVICE_SUPERVISOR = "supervisor"
 SERVICE_WATCH = "watch"
+SERVICE_MEMORY = "memory"
+SERVICE_EMBED = "embed"
+SERVICE_SCORE = "score"
+
+#: Keys that are no streams: `embedding:<model>:<hash>` (embedding worker, 30 days, bytes of
+#: float32) and `memory:hot:<id>` (keeper; the record is in PostgreSQL).
+EMBEDDING_PREFIX = "embedding:"
+HOT_PREFIX = "memory:hot:"
 
 
 def agent(name: str) -> str:
