@@ -29,7 +29,8 @@ from base.deadline import Deadline
 from base.errors import SandboxError
 
 LINE_MAX_BYTES = 4_000_000
-START_S = 15.0
+#: Under a second as a rule; a machine under full load takes long.
+START_S = 30.0
 REAP_S = 2.0
 PREFIX = "ai-hands-"
 _PLACE = Path("/tmp")
@@ -231,8 +232,9 @@ def _folder(who: sandbox.Account) -> tuple[Path, int]:
     `bridge` inside is the driver's own: sockets of the runtime lie there.
     """
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_PLACE))
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    lock = os.open(folder / "lock.new", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
+    (folder / "lock.new").rename(folder / "lock")  # held before `sweep` can find it
     (folder / "bridge").mkdir(mode=0o700)
     (folder / "etc").mkdir(mode=0o755)
     if who.switch:
@@ -343,11 +345,14 @@ async def _pidfd(process: asyncio.subprocess.Process, info: int) -> tuple[int, i
         pid = int(json.loads(data)["child-pid"])
         return pid, os.pidfd_open(pid)
     except (ValueError, KeyError, ProcessLookupError) as error:
+        late = deadline.passed
         if process.stdin is not None:
             process.stdin.close()
         await reap(process)
         complaint = await process.stderr.read(8192) if process.stderr is not None else b""
         reason = explain(complaint.decode("utf-8", "replace"))
+        if late:
+            reason = f"not ready within {START_S:g} s (is the machine overloaded?); {reason}"
         raise SandboxError(f"the sandbox did not start: {reason}") from error
 
 
