@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -21,28 +19,6 @@ from base.settings import Settings
 from base.store import Store
 
 OLD = datetime(2020, 1, 31, 23, 59, 59, 999999, tzinfo=UTC)
-
-
-@pytest.fixture
-async def store(postgres_dsn: str) -> AsyncIterator[Store]:
-    made = await Store.open(postgres_dsn)
-    await made.migrate()
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-async def bus(redis_url: str) -> AsyncIterator[Bus]:
-    made = await Bus.open(redis_url, "supervisor")
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    made = Settings(home=tmp_path / "home")
-    made.prepare()
-    return made
 
 
 async def _aged(settings: Settings, store: Store, bus: Bus) -> Writer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +18,6 @@ from base.settings import Settings
 from base.store import Store
 
 ROWS = 9  # with the start row: ten
-
-
-@pytest.fixture
-async def store(postgres_dsn: str) -> AsyncIterator[Store]:
-    made = await Store.open(postgres_dsn)
-    await made.migrate()
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-async def bus(redis_url: str) -> AsyncIterator[Bus]:
-    made = await Bus.open(redis_url, "supervisor")
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    made = Settings(home=tmp_path / "home")
-    made.prepare()
-    return made
 
 
 @pytest.fixture

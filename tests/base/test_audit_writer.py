@@ -10,7 +10,6 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -50,28 +49,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-@pytest.fixture
-async def store(postgres_dsn: str) -> AsyncIterator[Store]:
-    made = await Store.open(postgres_dsn)
-    await made.migrate()
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-async def bus(redis_url: str) -> AsyncIterator[Bus]:
-    made = await Bus.open(redis_url, "supervisor")
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    made = Settings(home=tmp_path / "home")
-    made.prepare()
-    return made
 
 
 async def publish(bus: Bus, *found: AuditEvent) -> None:
