@@ -9,7 +9,7 @@ from typing import Any
 from base import streams
 from base.errors import ConflictError, InputError, NotFoundError, StaleLeaseError
 from base.messages import Control, Message, Status, Type
-from supervisor import approvals, outcomes, record
+from supervisor import approvals, memory, outcomes, record
 from supervisor.parts import NAME, Parts, task_event
 from supervisor.tasks import HELD, Task
 
@@ -120,6 +120,7 @@ async def retry(parts: Parts, task: Task) -> str:
                 payload={"task_id": new_id},
             )
             await tx.publish(streams.TASKS_NEW, order)
+            await memory.retried(tx, root, new_id)
             await record.log(tx, root.id, "retried", {"task_id": new_id})
     if new:
         parts.tell(f"retry of {root.id[:8]} is {new_id[:8]}")

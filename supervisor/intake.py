@@ -10,7 +10,7 @@ from base.errors import AIError, BusError, InputError, PlanError, StoreError
 from base.llm import Ask
 from base.messages import Effort, Kind, Status, Usage, answer_id
 from base.store import Session
-from supervisor import effort, plan, prompt, record
+from supervisor import effort, memory, plan, prompt, record
 from supervisor.budget import Spent, refusal
 from supervisor.parts import NAME, Parts, event, storable, task_event
 from supervisor.plan import Plan
@@ -168,7 +168,7 @@ def sorry(error: str) -> str:
 
 
 async def _failed(tx: Session, root: Task, error: str) -> None:
-    await record.end_root(
+    ended = await record.end_root(
         tx,
         root,
         Status.FAILED,
@@ -179,6 +179,8 @@ async def _failed(tx: Session, root: Task, error: str) -> None:
         output={},
         usage=root.usage,
     )
+    if ended:
+        await memory.end(tx, root, Status.FAILED)
     await record.log(tx, root.id, f"failed: {error}", level="error")
 
 

@@ -26,7 +26,7 @@ from base.messages import (
     encode,
 )
 from base.store import Session
-from supervisor import approvals, docket, join, pipeline, record, tasks
+from supervisor import approvals, docket, join, memory, pipeline, record, tasks
 from supervisor.parts import NAME, Parts, event, storable, task_event
 from supervisor.tasks import Change, Task
 
@@ -277,6 +277,7 @@ async def _end(
     )
     if not written:
         return []
+    await memory.end(tx, root, status, answer_id=message_id if done.answer.strip() else None)
     await record.log(tx, root.id, f"{status}", {"cost_usd": usage.cost_usd, "error": error})
     message = {
         "message_id": message_id,
@@ -307,6 +308,8 @@ async def cancel(parts: Parts, task: Task, reason: str) -> None:
                 await record.log(tx, one.id, f"cancelled: {reason}", level="warning")
                 events.append(task_event(one, Status.CANCELLED, 1.0, error=reason))
         await approvals.close(tx, doomed, f"the task was cancelled: {reason}", events)
+        if task.is_root:
+            await memory.end(tx, root, Status.CANCELLED)
         if not task.is_root:
             left = await record.siblings(tx, root.id)
             await settle(parts, tx, root, left, events, lines)
