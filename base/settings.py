@@ -60,6 +60,14 @@ class Settings(BaseSettings):
     model_timeout_s: float = Field(600.0, gt=0)
     model_silence_s: float = Field(90.0, gt=0)
 
+    embed_model: str = Field("minilm", min_length=1)  # or a folder, or openai:<model>
+    embed_base_url: str = Field("https://api.openai.com/v1", pattern=r"^https?://[^\s@]+$")
+    embed_device: Literal["auto", "cpu", "cuda"] = "auto"
+    embed_dtype: Literal["auto", "fp32", "bf16"] = "auto"
+    embed_compile: Literal["off", "background"] = "off"
+    rerank_model: Path | None = None
+    sentiment_model: Path | None = None
+
     heartbeat_s: float = Field(10.0, gt=0)
     lease_s: float = Field(60.0, gt=0)
     assign_lease_s: float = Field(15.0, gt=0)
@@ -70,10 +78,10 @@ class Settings(BaseSettings):
     ] = (10.0, 30.0, 60.0)
     stable_s: float = Field(300.0, gt=0)
 
-    @field_validator("home")
+    @field_validator("home", "rerank_model", "sentiment_model")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return value.expanduser().absolute() if value is not None else None
 
     @field_validator("restart_backoff_s", mode="before")
     @classmethod

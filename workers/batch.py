@@ -1,0 +1,310 @@
+"""Gathers what many callers ask into batches, one at a time on one compute thread.
+
+One `Core` a process, so that its kinds of work share the threads and take turns: queries before
+bulk, the oldest first. What arrives while a batch runs waits together and goes in the next. Knows
+nothing of what is computed.
+
+    submit ──▶ waiting ──▶ take (oldest, by length, up to the budget) ──▶ forward ──▶ futures
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Generic, Protocol, TypeVar
+
+from base import log
+
+I = TypeVar("I")  # noqa: E741
+R = TypeVar("R")
+T = TypeVar("T")
+
+IDLE_S = 10.0
+#: After this many full batches that fitted, a budget that was halved grows again.
+REGROW_BATCHES = 64
+#: A bulk batch shall not keep a query waiting for longer than about this.
+SLICE_S = 0.1
+LEAST_TOKENS = 256
+
+logger = log.get("batch")
+
+
+class Machine(Protocol):
+    """What the core must know of the device under it."""
+
+    def out_of_memory(self, error: BaseException) -> bool: ...
+
+    def relieve(self) -> None:
+        """Give back memory that is cached and not in use. Called on the compute thread."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece(Generic[I, R]):
+    """One item that waits. `order` is the place of its request in time; equal within a request."""
+
+    item: I
+    tokens: int
+    bulk: bool
+    order: int
+    future: asyncio.Future[R]
+
+
+def take(
+    waiting: Sequence[Piece[Any, Any]], budget_tokens: int, count_max: int
+) -> list[Piece[Any, Any]]:
+    """The next batch out of what waits, longest first; never empty when something waits.
+
+    All queries or all bulk. It has the longest piece of the oldest request, and those nearest to
+    it in length downwards while length of the longest x count stays within the budget: what is
+    padded is little. A piece above the budget goes alone.
+    """
+    live = [one for one in waiting if not one.future.done()]
+    if any(not one.bulk for one in live):
+        live = [one for one in live if not one.bulk]
+    if not live:
+        return []
+    first = min(live, key=lambda one: (one.order, -one.tokens))
+    fitting = sorted(
+        (one for one in live if one.tokens <= first.tokens and one is not first),
+        key=lambda one: (-one.tokens, one.order),
+    )
+    room = min(count_max, max(1, budget_tokens // max(1, first.tokens)))
+    return [first, *fitting[: room - 1]]
+
+
+class Work(Generic[I, R]):
+    """One kind of work of a core. `forward` runs on the compute thread: items in, as many results
+    out, in order. Make it with `Core.work`.
+    """
+
+    def __init__(
+        self, core: Core, name: str, forward: Callable[[list[I]], Sequence[R]],
+        budget_tokens: Callable[[], int], count_max: int,
+    ) -> None:  # fmt: skip
+        self.name = name
+        self.waiting: list[Piece[I, R]] = []
+        self.batches = 0
+        self.items = 0
+        self.tokens = 0
+        self.busy_s = 0.0
+        self._core = core
+        self._forward = forward
+        self._limit_tokens = budget_tokens
+        self._count_max = count_max
+        self._shrunk_tokens: int | None = None
+        self._fitted = 0
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Over the time spent computing, since the start; 0 before the first batch."""
+        return self.tokens / self.busy_s if self.busy_s else 0.0
+
+    @property
+    def budget_tokens(self) -> int:
+        """Padded tokens of one batch as it stands: what fits the memory, less what did not."""
+        limit_tokens = self._limit_tokens()
+        return (
+            limit_tokens if self._shrunk_tokens is None else min(self._shrunk_tokens, limit_tokens)
+        )
+
+    async def submit(
+        self, items: Sequence[I], tokens: Sequence[int], *, bulk: bool = False
+    ) -> list[R]:
+        """The result of each item, in order. Raises what `forward` raised for its batch.
+
+        Cancelled, what has not begun is not computed.
+        """
+        loop = asyncio.get_running_loop()
+        order = next(self._core.order)
+        pieces = [
+            Piece(item=item, tokens=size, bulk=bulk, order=order, future=loop.create_future())
+            for item, size in zip(items, tokens, strict=True)
+        ]
+        self.waiting += pieces
+        self._core.wake()
+        try:
+            return [await one.future for one in pieces]
+        finally:
+            for one in pieces:
+                if not one.future.cancel() and not one.future.cancelled():
+                    one.future.exception()  # seen: the first fault was raised
+
+    async def step(self) -> None:
+        """Compute the next batch. Out of memory halves the budget, and each half goes on."""
+        budget_tokens = self.budget_tokens
+        if self.tokens_per_s and all(one.bulk for one in self.waiting):
+            slice_tokens = max(LEAST_TOKENS, int(self.tokens_per_s * SLICE_S))
+            budget_tokens = min(budget_tokens, slice_tokens)
+        batch = take(self.waiting, budget_tokens, self._count_max)
+        taken = {id(one) for one in batch}
+        self.waiting = [
+            one for one in self.waiting if id(one) not in taken and not one.future.done()
+        ]
+        parts = [batch] if batch else []
+        while parts:
+            part = parts.pop(0)
+            if fault := await self._compute(part):
+                if len(part) > 1 and self._core.machine.out_of_memory(fault):
+                    half = (len(part) + 1) // 2
+                    parts[:0] = [part[:half], part[half:]]
+                    await self._shrink(part)
+                    continue
+                for one in part:
+                    if not one.future.done():
+                        one.future.set_exception(fault)
+
+    async def _compute(self, part: list[Piece[I, R]]) -> Exception | None:
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        try:
+            found = await self._core.call(lambda: self._forward([one.item for one in part]))
+        except Exception as error:  # handed on: to the callers, or to a smaller batch
+            return error
+        self.busy_s += loop.time() - began_s
+        self.batches += 1
+        self.items += len(part)
+        self.tokens += sum(one.tokens for one in part)
+        self._grow()
+        for one, result in zip(part, found, strict=True):
+            if not one.future.done():
+                one.future.set_result(result)
+        return None
+
+    async def _shrink(self, part: list[Piece[I, R]]) -> None:
+        padded_tokens = max(one.tokens for one in part) * len(part)
+        self._shrunk_tokens = max(LEAST_TOKENS, min(self.budget_tokens, padded_tokens) // 2)
+        self._fitted = 0
+        logger.warning("ran out of memory", work=self.name, budget_tokens=self._shrunk_tokens)
+        await self._core.call(self._core.machine.relieve)
+
+    def _grow(self) -> None:
+        self._fitted += 1
+        if self._shrunk_tokens is not None and self._fitted >= REGROW_BATCHES:
+            self._fitted = 0
+            self._shrunk_tokens *= 2
+            if self._shrunk_tokens >= self._limit_tokens():
+                self._shrunk_tokens = None
+
+
+class Core:
+    """The compute thread and whose turn it is. `run` it as a task; use it from that event loop.
+
+    After `idle_s` without work the thread ends, and its OpenMP threads with it; what the machine
+    cached is given back. The next batch starts another.
+    """
+
+    def __init__(self, machine: Machine, *, idle_s: float = IDLE_S) -> None:
+        self.machine = machine
+        self.order = count()
+        self._idle_s = idle_s
+        self._works: list[Work[Any, Any]] = []
+        self._awake = asyncio.Event()
+        self._thread = _Thread()
+
+    def work(
+        self, name: str, forward: Callable[[list[I]], Sequence[R]], *,
+        budget_tokens: Callable[[], int], count_max: int = 4096,
+    ) -> Work[I, R]:  # fmt: skip
+        """A kind of work of that name. `budget_tokens` is asked before each batch."""
+        work = Work(self, name, forward, budget_tokens, count_max)
+        self._works.append(work)
+        return work
+
+    def wake(self) -> None:
+        self._awake.set()
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """Run `function` on the compute thread, after the batch that runs now; its result."""
+        return await self._thread.call(function)
+
+    async def run(self) -> None:
+        """Compute what waits, for ever. Cancelled, what waits is given up."""
+        try:
+            while True:
+                self._awake.clear()
+                await asyncio.sleep(0)  # callers of the same moment go together
+                if (work := self._next()) is not None:
+                    await work.step()
+                    continue
+                try:
+                    async with asyncio.timeout(self._idle_s):
+                        await self._awake.wait()
+                except TimeoutError:
+                    await self._rest()
+                    await self._awake.wait()
+        finally:
+            self._thread.end()
+            for work in self._works:
+                for one in work.waiting:
+                    one.future.cancel()
+
+    def _next(self) -> Work[Any, Any] | None:
+        """Whose turn it is: a query before bulk, the oldest first."""
+        heads = [
+            (min((one.bulk, one.order) for one in work.waiting), at)
+            for at, work in enumerate(self._works)
+            if work.waiting
+        ]
+        return self._works[min(heads)[1]] if heads else None
+
+    async def _rest(self) -> None:
+        if self._thread.alive:
+            await self.call(self.machine.relieve)
+            self._thread.end()
+            logger.debug("rested")
+
+
+class _Thread:
+    """A thread that starts when it is needed and ends when told."""
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] | None = None
+
+    @property
+    def alive(self) -> bool:
+        return self._jobs is not None
+
+    async def call(self, function: Callable[[], T]) -> T:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def tell(result: T | None, fault: BaseException | None) -> None:
+            if future.done():
+                return
+            if fault is not None:
+                future.set_exception(fault)
+            else:
+                future.set_result(result)  # type: ignore[arg-type]
+
+        def job() -> None:
+            result, fault = None, None
+            try:
+                result = function()
+            except BaseException as error:  # the caller's to answer
+                fault = error
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(tell, result, fault)
+
+        if self._jobs is None:
+            self._jobs = queue.SimpleQueue()
+            threading.Thread(
+                target=_work_off, args=(self._jobs,), name="compute", daemon=True
+            ).start()
+        self._jobs.put(job)
+        return await future
+
+    def end(self) -> None:
+        if self._jobs is not None:
+            self._jobs.put(None)
+            self._jobs = None
+
+
+def _work_off(jobs: queue.SimpleQueue[Callable[[], None] | None]) -> None:
+    while (job := jobs.get()) is not None:
+        job()
