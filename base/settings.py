@@ -77,6 +77,7 @@ class Settings(BaseSettings):
         tuple[Annotated[float, Field(gt=0)], ...], NoDecode, Field(min_length=1)
     ] = (10.0, 30.0, 60.0)
     stable_s: float = Field(300.0, gt=0)
+    hook_s: float = Field(60.0, gt=0)  # for a hook whose entry has no timeout
 
     @field_validator("home", "rerank_model", "sentiment_model")
     @classmethod
