@@ -13,6 +13,8 @@ AIError
 ├── BusError               Redis cannot be reached or refused
 │   └── NoAnswerError      nobody answered a request before its deadline
 ├── StoreError             PostgreSQL cannot be reached or refused
+├── WarmError              the vector store cannot be reached or refused
+│   └── TornError          what it holds cannot be trusted: make it again from the cards
 ├── StaleLeaseError        the task was given to somebody else meanwhile; stop working on it
 ├── ModelError             the model provider said no for good, or retries are used up
 │   ├── SpendLimitError    a spend cap was reached: never retried
@@ -98,6 +100,14 @@ class NoAnswerError(BusError):
 
 class StoreError(AIError):
     """PostgreSQL cannot be reached or refused the statement."""
+
+
+class WarmError(AIError):
+    """The vector store cannot be reached or refused."""
+
+
+class TornError(WarmError):
+    """What the vector store holds cannot be read or trusted; make it again from the cards."""
 
 
 class StaleLeaseError(AIError):

@@ -60,6 +60,11 @@ class Settings(BaseSettings):
     model_timeout_s: float = Field(600.0, gt=0)
     model_silence_s: float = Field(90.0, gt=0)
 
+    qdrant_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s@]+$",  # None: the embedded engine
+        validation_alias=AliasChoices("AI_INFRA_QDRANT_URL", "QDRANT_URL", "qdrant_url"),
+    )
     embed_model: str = Field("minilm", min_length=1)  # or a folder, or openai:<model>
     embed_base_url: str = Field("https://api.openai.com/v1", pattern=r"^https?://[^\s@]+$")
     embed_device: Literal["auto", "cpu", "cuda"] = "auto"
