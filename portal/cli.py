@@ -16,7 +16,7 @@ import typer
 
 from base.errors import SettingsError
 from base.terminal import neutral
-from portal import cli_approvals, cli_audit, cli_secrets
+from portal import cli_approvals, cli_audit, cli_memory, cli_secrets
 from portal.cli_client import EXIT_NOT_RUNNING, EXIT_USAGE, call, settings, show, stop
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ app.add_typer(dlq, name="dlq")
 app.add_typer(cli_secrets.app, name="secrets")
 app.add_typer(cli_audit.app, name="audit")
 app.add_typer(cli_approvals.app, name="approvals")
+app.add_typer(cli_memory.app, name="memory")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
@@ -133,6 +134,23 @@ def ask(
         show(sent, True) if as_json else typer.echo(sent["task_id"])
         return
     raise typer.Exit(follow(settings(), request, as_json))
+
+
+@app.command()
+def rate(
+    task_id: Annotated[str, typer.Argument(help="The task whose answer it is about.")],
+    rating: Annotated[int, typer.Argument(min=1, max=5, help="1 (useless) to 5 (excellent).")],
+    comment: Annotated[str, typer.Option(help="Why.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Say how good an answer was; what it was made with is judged by it."""
+    from base.messages import answer_id
+
+    task = call("GET", f"/api/tasks/{task_id}")["task"]
+    message_id = answer_id(task["root_id"] or task["id"])
+    body = {"rating": rating, "comment": comment}
+    heard = call("POST", f"/api/messages/{message_id}/feedback", body=body)
+    show(heard, True) if as_json else typer.echo(f"{task_id}: rated {rating} of 5")
 
 
 @app.command()

@@ -5,13 +5,24 @@ What they get back is what the record holds.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StrictBool
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    StrictBool,
+    model_validator,
+)
 
 from base.messages import Effort
+from pai.shapes import LIMIT_MAX, QUERY_CHARS, TEXT_CHARS, Collection, Tier
 
 MESSAGE_MAX_CHARS = 50_000
+PIECES_MAX = 200
 WORKSPACE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
@@ -37,6 +48,12 @@ def _message(text: str) -> str:
     return text
 
 
+def _said(text: str) -> str:
+    if not text.strip():
+        raise ValueError("there is nothing in it to remember")
+    return text
+
+
 def _effort(value: Any) -> Any:
     known = [effort.value for effort in Effort]
     if value is not None and value not in known:
@@ -46,6 +63,7 @@ def _effort(value: Any) -> Any:
 
 Text = Annotated[str, AfterValidator(_storable), BeforeValidator(_encodable)]
 Name = Annotated[Text, Field(min_length=1, max_length=100)]
+Piece = Annotated[Text, AfterValidator(_said), Field(max_length=TEXT_CHARS)]
 
 
 class Login(BaseModel, extra="forbid", frozen=True):
@@ -94,3 +112,65 @@ class Purge(BaseModel, extra="forbid", frozen=True):
     """Which dead letters to delete: those of `stream`, or all."""
 
     stream: Text | None = Field(None, max_length=200)
+
+
+class Filters(BaseModel, extra="forbid", frozen=True):
+    """What a memory must be to be found. None and an empty list: anything."""
+
+    tier: Tier | list[Tier] | None = None
+    agent: Name | None = None
+    kind: Name | None = None
+    collection: list[Collection] = Field(default_factory=list)
+    conversation_id: UUID | None = None
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
+
+
+class Search(BaseModel, extra="forbid", frozen=True):
+    """`neighbours`: how many on each side of a hit in its conversation come with it;
+    `budget_tokens`: what all found may have together. Cold memories are looked through only when
+    `filters.tier` names them.
+    """
+
+    query: Text = Field(min_length=1, max_length=QUERY_CHARS)
+    limit: int = Field(10, ge=1, le=LIMIT_MAX)
+    filters: Filters = Filters()
+    neighbours: int = Field(0, ge=0, le=5)
+    budget_tokens: int | None = Field(None, ge=1)
+
+
+class Remember(BaseModel, extra="forbid", frozen=True):
+    """One memory, or a document in `text` as a list of its pieces, whose places in `file` begin
+    at `first`. `shared`: for everybody, from the owner's own command alone.
+    """
+
+    text: Piece | Annotated[list[Piece], Field(min_length=1, max_length=PIECES_MAX)]
+    kind: Text = Field("fact", min_length=1, max_length=40)
+    tags: list[Name] = Field(default_factory=list, max_length=20)
+    knowledge: bool = False
+    source: Text = Field("", max_length=500)
+    domain: Text = Field("", max_length=100)
+    file: Text = Field("", max_length=500)
+    first: int = Field(0, ge=0)
+    shared: StrictBool = False
+
+
+class Forget(BaseModel, extra="forbid", frozen=True):
+    """All of these or none. `shared`: they are everybody's, from the owner's own command alone."""
+
+    ids: list[UUID] = Field(min_length=1, max_length=100)
+    shared: StrictBool = False
+
+
+class Feedback(BaseModel, extra="forbid", frozen=True):
+    """How good an answer was: a `rating` from 1 to 5, or in one word what became of it."""
+
+    rating: int | None = Field(None, ge=1, le=5)
+    kind: Literal["correction", "acceptance", "edit"] | None = None
+    comment: Text = Field("", max_length=2_000)
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.rating is None) == (self.kind is None):
+            raise ValueError("give either a rating (1 to 5) or a kind")
+        return self

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from portal.api import agents, approvals, audit, auth, conversations, ops, tasks
+from portal.api import agents, approvals, audit, auth, conversations, memory, ops, tasks
 from portal.door import bearer
 
 EVERY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -21,7 +21,7 @@ def install(app: FastAPI) -> None:
     router = APIRouter(
         prefix="/api", dependencies=[Depends(bearer)], responses={"4XX": PROBLEM, "5XX": PROBLEM}
     )
-    for module in (auth, conversations, tasks, agents, approvals, ops, audit):
+    for module in (auth, conversations, tasks, agents, approvals, memory, ops, audit):
         router.include_router(module.router)
     app.include_router(router)
     known = list(app.router.routes)

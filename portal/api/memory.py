@@ -1,0 +1,63 @@
+"""Memory: search it, add to it, forget; and what people say of an answer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+
+from base.messages import Phase
+from pai.shapes import Found
+from portal import feedback, memory
+from portal.door import Asking, At, Key
+from portal.shapes import Feedback, Forget, Remember, Search
+
+router = APIRouter()
+
+
+@router.post("/memory/search", tags=["memory"])
+async def search(desk: At, caller: Asking, body: Search) -> Found:
+    """What is remembered about it, best first, each with where it is from."""
+    return await memory.search(desk, caller, body)
+
+
+@router.get("/memory/learnings", tags=["memory"])
+async def learnings(
+    desk: At,
+    caller: Asking,
+    phase: Phase | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 50,
+) -> memory.Learnings:
+    """What the caller's tasks taught, youngest first."""
+    return await memory.learnings(desk, caller, phase.value if phase else None, limit)
+
+
+@router.get("/memory/stats", tags=["memory"])
+async def stats(desk: At, caller: Asking, everybody: bool = False) -> dict[str, Any]:
+    """How much is remembered, and where; of everybody (admin)."""
+    return await memory.stats(desk, caller, everybody=everybody)
+
+
+@router.post("/memory", status_code=201, tags=["memory"])
+async def remember(desk: At, caller: Asking, body: Remember, key: Key = None) -> memory.Remembered:
+    """Keep something, or a document in pieces."""
+    return await memory.remember(desk, caller, body, key=key)
+
+
+@router.post("/memory/forget", tags=["memory"])
+async def forget_all(desk: At, caller: Asking, body: Forget) -> dict[str, Any]:
+    """Remove these everywhere, or none of them; the answer proves it."""
+    return await memory.forget(desk, caller, [str(one) for one in body.ids], shared=body.shared)
+
+
+@router.delete("/memory/{memory_id}", tags=["memory"])
+async def forget(desk: At, caller: Asking, memory_id: UUID) -> dict[str, Any]:
+    """Remove it everywhere; the answer proves it."""
+    return await memory.forget(desk, caller, [str(memory_id)])
+
+
+@router.post("/messages/{message_id}/feedback", status_code=202, tags=["conversations"])
+async def give(desk: At, caller: Asking, message_id: UUID, body: Feedback) -> feedback.Heard:
+    """Say how good an answer was. Safe to send twice."""
+    return await feedback.give(desk, caller, str(message_id), body)
