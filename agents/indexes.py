@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
-import httpx
+import httpx2
 
 from agents import runtime_install
 from base import log
@@ -246,7 +246,7 @@ def _file_hosts(kind: str, index: str, certs: Iterable[str]) -> tuple[str, ...]:
         for path in certs:
             context.load_verify_locations(path)
         with (
-            httpx.Client(verify=context, follow_redirects=True, timeout=ANSWER_S) as client,
+            httpx2.Client(verify=context, follow_redirects=True, timeout=ANSWER_S) as client,
             client.stream("GET", url, headers={"Accept": "text/html, application/json"}) as answer,
         ):
             answer.raise_for_status()
@@ -256,7 +256,7 @@ def _file_hosts(kind: str, index: str, certs: Iterable[str]) -> tuple[str, ...]:
                 if len(body) > _ANSWER_BYTES:
                     break
             base = str(answer.url)
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+    except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
         logger.warning("package index silent", index=_address(index), error=type(error).__name__)
         return ()
     links = {urljoin(base, found.decode("utf-8", "replace")) for found in _LINK[kind].findall(body)}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 
 from agents.hands import Hands
 from base.deadline import Deadline
@@ -115,11 +115,11 @@ async def _http(probe: Probe, hands: Hands | None, level: Level, deadline: Deadl
     limit_s = min(HTTP_S, deadline.left_s)
     try:
         async with (
-            httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=limit_s) as client,
+            httpx2.AsyncClient(trust_env=False, follow_redirects=False, timeout=limit_s) as client,
             client.stream("GET", url) as response,
         ):
             status = response.status_code
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         return False, f"{url}: {type(error).__name__} {error}"
     return status == probe.expect_status, f"{url}: status {status}, {probe.expect_status} wanted"
 

@@ -112,14 +112,14 @@ async def _get(
     url: str, asked: dict[str, str], headers: dict[str, str], deadline: Deadline
 ) -> dict[str, Any]:
     """One JSON object, of at most 2 MB, by GET."""
-    import httpx
+    import httpx2
 
-    name = httpx.URL(url).host
+    name = httpx2.URL(url).host
     left_s = Deadline.after(ANSWER_S).sooner(deadline).left_s
     try:
         async with (
             asyncio.timeout(left_s),
-            httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=left_s) as client,
+            httpx2.AsyncClient(trust_env=False, follow_redirects=False, timeout=left_s) as client,
             client.stream(
                 "GET", url, params=asked, headers={"accept": "application/json", **headers}
             ) as reply,
@@ -131,7 +131,7 @@ async def _get(
                     raise InputError(f"the search at {name} answered more than 2 MB")
     except TimeoutError as error:
         raise InputError(f"the search at {name} did not answer within {left_s:.0f} s") from error
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         told = str(error) or type(error).__name__
         raise InputError(f"the search at {name} cannot be reached: {told}") from error
     if reply.status_code != 200:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -30,6 +31,21 @@ def install(root: str) -> None:
     """
     if not any(isinstance(finder, _Finder) and finder.root == root for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder(root))
+
+
+@contextmanager
+def without(*roots: str) -> Iterator[None]:
+    """What is imported inside takes these for not installed: optional parts that are never used.
+
+    One that is loaded already stays, and all can be imported again afterwards.
+    """
+    spare = [root for root in roots if root not in sys.modules]
+    sys.modules.update(dict.fromkeys(spare))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for root in spare:
+            del sys.modules[root]
 
 
 class _Finder(MetaPathFinder):

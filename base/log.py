@@ -11,10 +11,12 @@ import sys
 from pathlib import Path
 from typing import cast
 
-import structlog
-
+from base.lean import without
 from base.redact import redact
 from base.terminal import neutral
+
+with without("rich"):  # what it colours tracebacks on a console with: 3.5 MB
+    import structlog
 
 #: Their info lines say nothing to us; botocore's debug lines hold whole secrets.
 NOISY = (

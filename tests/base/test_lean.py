@@ -79,6 +79,28 @@ def test_it_saves_20_mb() -> None:
     assert aiohttp == "False", "the blocked import left no trace"
 
 
+SPARE = """
+import sys
+from base import log
+import structlog.dev
+assert structlog.dev.rich is None and "rich" not in sys.modules
+import rich
+from base.lean import without
+with without("rich", "no_such_part"):
+    import rich.console
+try:
+    import no_such_part
+except ModuleNotFoundError as error:
+    assert "halted" not in str(error), "the blocked import left a trace"
+import agents.__main__
+assert "httpx" not in sys.modules, "a second client beside the model library's own"
+"""
+
+
+def test_what_is_never_used_is_not_loaded_and_can_be_later() -> None:
+    fresh(SPARE)
+
+
 @pytest.mark.parametrize(
     ("source", "names"),
     [
