@@ -17,6 +17,7 @@ from agents import keyboard, peer, runtime_install, sandbox, trial
 from agents.canary import canary
 from agents.desk import Desk
 from agents.feed import Feed
+from agents.hook_calls import Hooked
 from agents.mcp_tools import Mcp
 from agents.notes import Notes
 from agents.parts import Parts
@@ -32,6 +33,7 @@ from base.messages import Control, ModelCall, Outcome, decode
 from base.prices import Models
 from base.secrets import Secrets
 from base.settings import Settings, load
+from pai.telos import Telos
 
 logger = log.get("agents")
 
@@ -63,6 +65,8 @@ async def main(name: str, plain: bool, settings: Settings, stop: asyncio.Event) 
         notes=Notes(name),
         levels=levels,
         limiter=await Limiter.open(settings),
+        hooked=Hooked(settings, transcript),
+        telos=Telos(settings, lambda fault: transcript.line(fault, "33")),
         mcp=Mcp(
             servers.of(name),
             levels=levels,
@@ -148,10 +152,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--install-sandbox", action="store_true", help="install what it needs")
     parser.add_argument("--sandbox-runtime", action="store_true", help="where that is")
     parser.add_argument("--remove-sandbox", action="store_true", help="take that away again")
+    parser.add_argument("--hook", action="store_true", help="run hooks in a sandbox: JSON in, out")
     parser.add_argument("--plain", action="store_true", help="no colours")
     given = parser.parse_args()
     flags = (given.canary, given.install_sandbox, given.sandbox_runtime, given.remove_sandbox)
-    if [given.name is not None, *flags].count(True) != 1:
+    if [given.name is not None, given.hook, *flags].count(True) != 1:
         parser.error("give the name of an agent, or one of the options about the sandbox")
     return given
 
@@ -177,6 +182,10 @@ def _about_sandbox(given: argparse.Namespace) -> int:
 
 if __name__ == "__main__":
     given = _arguments()
+    if given.hook:
+        from agents import hook_run
+
+        sys.exit(hook_run.main())
     if given.name is None:
         sys.exit(_about_sandbox(given))
     sys.stdout.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]

@@ -48,7 +48,7 @@ async def execute(parts: Parts, task: Task, grip: Grip) -> None:
                 raise ModelError(f"the model refused: {reply_text(reply) or 'it gave no reason'}")
             elif not reply_text(reply).strip() and not task.told("empty"):
                 task.tell("empty", "[system] Your last message was empty. Give your answer.")
-            elif not parts.reins.steered(task):
+            elif await parts.hooked.stop(task, reply_text(reply)) and not parts.reins.steered(task):
                 task.add("worked", sync=True)
                 return
         for call in task.unanswered(reply):
@@ -85,7 +85,10 @@ async def _act(parts: Parts, task: Task, grip: Grip, call: dict[str, Any]) -> No
     async def run(tool: str, input: dict[str, Any]) -> ToolResult:
         return await _run(parts, task, grip, tool, input)
 
-    need = tools.needs(name, given, task.known)
+    need = await parts.hooked.before(task, call, tools.needs(name, given, task.known))
+    if isinstance(need, str):
+        await _settle(parts, task, call, _not_run(need, denied=True))
+        return
     if leave.needed(task, name, need):
         ended = await escalate.carry_out(parts, task, grip, call, need, run)
     elif (held_up := await _announced(parts, task, call, need)) is not None:
@@ -94,6 +97,7 @@ async def _act(parts: Parts, task: Task, grip: Grip, call: dict[str, Any]) -> No
         task.add("intent", sync=True, call_id=call_id, name=name, input=given)
         ended = escalate.ended(await run(name, given))
     await _settle(parts, task, call, ended)
+    await parts.hooked.after(task, call, ended.result)
 
 
 async def _run(

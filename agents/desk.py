@@ -214,6 +214,9 @@ class Desk:
         """
         told = self._parts.reins.cancelled
         await tool_audit.unfinished(self._parts, task, "the task was cancelled")
+        if task.end is None:
+            await self._parts.hooked.ended(task, Status.CANCELLED)
+            await self._parts.hooked.release()
         return task.end or learn.cancel(task, final=told is None or told.epoch is None)
 
     # What goes out ---------------------------------------------------------------------------

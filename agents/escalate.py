@@ -127,6 +127,7 @@ async def _request(task: Task, call: dict[str, Any], wish: Wish) -> ApprovalRequ
             reason=wish.reason,
             tainted=task.tainted,
             destructive=wish.destructive,
+            person=wish.person,
         )
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]

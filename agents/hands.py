@@ -133,6 +133,12 @@ class Hands:
         """
         return await self._ask(f"check.{kind}", input, deadline)
 
+    async def hooks(self, jobs: list[dict[str, Any]], *, deadline: Deadline) -> dict[str, Any]:
+        """Run hooks: `ran` has how each ended, `untrusted` the foreign hosts that were reached."""
+        self._seen.refused = {}
+        reply = await self._ask("hooks", {"jobs": jobs}, deadline)
+        return {"ran": reply.get("ran", ()), "untrusted": _whole(self.reached())}
+
     async def allow(self, host: str) -> None:
         """Let this task reach "host:port" from now on. SandboxError when the sandbox is gone."""
         if self._broken is not None:

@@ -45,11 +45,13 @@ class Wish:
     host: str | None = None
     reason: str = ""
     destructive: bool = False
+    person: bool = False
 
 
 def needed(task: Task, name: str, need: Need) -> bool:
     """Whether a valid call may not just run."""
-    return name == ASKS or need.destructive or need.rank > task.level.rank
+    above = need.rank > task.level.rank
+    return name == ASKS or need.destructive or need.person or above
 
 
 def wish(name: str, given: dict[str, Any], need: Need, task: Task, parts: Parts) -> Wish:
@@ -63,7 +65,7 @@ def wish(name: str, given: dict[str, Any], need: Need, task: Task, parts: Parts)
         reason = given["reason"][:REASON_CHARS]
         return Wish(
             kind="domain", tool=name, given=given, argv=(), rank=rank, level=own, alone=False,
-            host=asked, reason=reason,
+            host=asked, reason=reason, person=need.person,
         )  # fmt: skip
     if name in {ASKS, "shell"}:
         command = given.get("command")
@@ -79,7 +81,7 @@ def wish(name: str, given: dict[str, Any], need: Need, task: Task, parts: Parts)
         return Wish(
             kind="command", tool="shell", given=run, argv=("shell", command), rank=rank,
             level=level, alone=True, reason=str(given.get("reason", need.why))[:REASON_CHARS],
-            destructive=need.destructive,
+            destructive=need.destructive, person=need.person,
         )  # fmt: skip
     tool, verb, host = task.known[name], given.get("verb"), need.host
     to: tuple[str, ...] = ()
@@ -98,6 +100,7 @@ def wish(name: str, given: dict[str, Any], need: Need, task: Task, parts: Parts)
         host=host,
         reason=need.why,
         destructive=need.destructive,
+        person=need.person,
     )
 
 

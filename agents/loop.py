@@ -21,6 +21,27 @@ async def run(parts: Parts, task: Task) -> Outcome:
     Raises StoppingError at a safe point when the process is to end; the journal then holds all
     that is needed to go on.
     """
+    try:
+        _agree(parts, task)
+        await parts.hooked.started(task)
+        outcome = await _run(parts, task)
+        await parts.hooked.ended(task, outcome.status)
+    finally:
+        await parts.hooked.release()
+    return outcome
+
+
+def _agree(parts: Parts, task: Task) -> None:
+    """The goals of the first start hold until the task ends: the prompt stays what it was."""
+    goals = parts.telos.now()
+    kept = next((r["version"] for r in task.records if r["kind"] == "goals"), None)
+    if kept is None:
+        task.add("goals", version=goals.version, text=goals.text)
+    elif kept != goals.version:
+        parts.transcript.line("TELOS has changed; this task keeps the goals it began with", "33")
+
+
+async def _run(parts: Parts, task: Task) -> Outcome:
     grip = Grip(parts, task)
     try:
         await _offer(parts, task)
@@ -35,7 +56,7 @@ async def run(parts: Parts, task: Task) -> Outcome:
                 case Do.FRAME:
                     await frame.frame(parts, task, step)
                 case Do.FREEZE:
-                    frame.freeze(parts, task)
+                    await frame.freeze(parts, task)
                 case Do.EXECUTE:
                     await act.execute(parts, task, grip)
                 case Do.VERIFY:
@@ -45,7 +66,7 @@ async def run(parts: Parts, task: Task) -> Outcome:
                 case Do.REFLECT:
                     await learn.reflect(parts, task)
                 case Do.LEARN:
-                    learn.learn(task)
+                    await learn.learn(parts, task)
                 case Do.END:
                     learn.end(task)
     except AIError as error:

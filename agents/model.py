@@ -40,7 +40,7 @@ async def ask(parts: Parts, task: Task, purpose: str, *, force: str | None = Non
     """
     await parts.reins.safe_point(task)
     order = task.order
-    question = _fitting(parts, task, purpose, force)
+    question = await _fitting(parts, task, purpose, force)
     model = parts.models.price(question.model)
     allowed = budget.output_tokens(question, model, order.budget, task.spent)
     stream = _Stream(parts, task, purpose)
@@ -85,7 +85,7 @@ def _deadline(parts: Parts) -> Deadline:
     return Deadline.after(TRIES * parts.settings.model_timeout_s)
 
 
-def _fitting(parts: Parts, task: Task, purpose: str, force: str | None) -> Ask:
+async def _fitting(parts: Parts, task: Task, purpose: str, force: str | None) -> Ask:
     """The question, its old tool results shortened when it has grown too long."""
     question = _question(parts, task, purpose, force)
     context_tokens = parts.models.price(question.model).context_tokens
@@ -98,7 +98,7 @@ def _fitting(parts: Parts, task: Task, purpose: str, force: str | None) -> Ask:
     ids = [
         r["call_id"] for r in results if r["call_id"] not in gone and len(r["text"]) > SHORT_CHARS
     ]
-    if not ids:
+    if not ids or not await parts.hooked.compacts(task):
         return question
     task.add("shortened", ids=ids)
     parts.transcript.line(f"({len(ids)} old tool results shortened to save room)", "2")
@@ -112,7 +112,7 @@ def _question(parts: Parts, task: Task, purpose: str, force: str | None) -> Ask:
         purpose=purpose,
         task_id=order.task_id,
         model=parts.model(order.effort, purpose),
-        system=prompt.system(task.spec, task.level),
+        system=prompt.system(task.spec, task.level, task.goals),
         messages=prompt.conversation(task.records),
         tools=[] if purpose == "minimal" else prompt.schemas(task.offered, task.known, task.level),
         force_tool=force,

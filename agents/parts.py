@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agents.feed import Feed
+from agents.hook_calls import Hooked
 from agents.mcp_tools import Mcp
 from agents.notes import Notes
 from agents.reins import Reins
@@ -17,6 +18,7 @@ from base.messages import Effort, Event, Kind
 from base.prices import AGENT_PURPOSES, Models
 from base.roster import AgentSpec, Roster
 from base.settings import Settings
+from pai.telos import Telos
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,8 @@ class Parts:
     levels: Levels
     limiter: Limiter
     mcp: Mcp
+    hooked: Hooked
+    telos: Telos
 
     def model(self, effort: Effort | str, purpose: str) -> str:
         """The model for `purpose`: the agent's own for its own work, else as models.toml says."""

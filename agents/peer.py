@@ -112,7 +112,7 @@ async def answer(parts: Parts, query: dict[str, Any]) -> dict[str, Any]:
         purpose="peer",
         task_id=query.get("task_id"),
         model=parts.spec.model or parts.models.pick(name, "standard", "peer"),
-        system=prompt.system(parts.spec, level),
+        system=prompt.system(parts.spec, level, parts.telos.now().text),
         messages=[{"role": "user", "content": told}],
         max_tokens=MAX_TOKENS["peer"],
     )

@@ -152,11 +152,21 @@ class Task:
         """The "host:port" that this task may reach besides those of its level."""
         return tuple(dict.fromkeys(r["host"] for r in self.records if r["kind"] == "granted"))
 
+    @property
+    def goals(self) -> str:
+        """The owner's goals as they were when the task began."""
+        return next((str(r["text"]) for r in self.records if r["kind"] == "goals"), "")
+
     def taint(self, source: str) -> None:
         """Note that untrusted text of `source` came in, once for each source."""
         source = source[:SOURCE_CHARS]
         if not any(r["kind"] == "tainted" and r["source"] == source for r in self.records):
             self.add("tainted", sync=True, source=source)
+
+    @property
+    def recalled(self) -> Record | None:
+        """What memory told this task at its start; None: not asked yet."""
+        return next((r for r in self.records if r["kind"] == "recalled"), None)
 
     def approval(self, call_id: str) -> Record | None:
         """The `asked` record of a call for which an approval was asked."""

@@ -18,13 +18,15 @@ MAX_S = 3600
 class Need:
     """What one call needs. `rank`: the least level at which nobody is asked; `why`: in words.
 
-    host: the "host:port" it goes to, when the input says so; destructive: work may be lost by it.
+    host: the "host:port" it goes to, when the input says so; destructive: work may be lost by it;
+    person: a hook wants a person to decide about it, whatever its rank.
     """
 
     rank: int
     why: str
     host: str | None = None
     destructive: bool = False
+    person: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

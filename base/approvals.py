@@ -52,7 +52,7 @@ class ApprovalRequest(Wire):
 
     kind: tool (a call above the level), domain (a new address, in `host`), command (a verb of
     the broker). level: the rank it needs. reason: the model's own words, bound to nothing.
-    tainted: the task has read untrusted text.
+    tainted: the task has read untrusted text; person: a hook wants a person to decide.
     """
 
     task_id: Name
@@ -72,6 +72,7 @@ class ApprovalRequest(Wire):
     reason: str = ""
     tainted: bool = False
     destructive: bool = False
+    person: bool = False
 
     @model_validator(mode="after")
     def _readable(self) -> ApprovalRequest:

@@ -221,6 +221,13 @@ class Input(Wire):
     tainted: bool = False
 
 
+class Aside(Wire):
+    """What a hook adds. trusted: the owner's word; else material to judge."""
+
+    text: str
+    trusted: bool = False
+
+
 class WorkOrder(Wire):
     """Payload on `agent:<name>` (type task): all that an agent needs to start or resume."""
 
@@ -244,6 +251,7 @@ class WorkOrder(Wire):
     level: int = 0
     tainted: bool = False  # it stands on text from outside: no automatic approval
     answer_message_id: str | None = None  # set: the agent's text is the user's answer; stream it
+    asides: tuple[Aside, ...] = ()  # what the owner's hooks added to the request
 
 
 class Outcome(Wire):

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pai.hooks import Aside, Event, Hook, Verdict
+from base.messages import Aside
+from pai.hooks import Event, Hook, Verdict
 
 EXIT_BLOCK = 2
 #: What of one hook's words reaches the model, or a person's window.

@@ -190,7 +190,9 @@ async def _attended(
         while process.returncode is None:  # it is dead: only its watcher has yet to say so
             await asyncio.sleep(0.002)
         process._transport.close()  # type: ignore[attr-defined]  # a child may hold the pipes
-    said = [bytes(part).decode("utf-8", "replace") for part in (out, complaints)]
+    said = [
+        bytes(part).decode("utf-8", "replace").replace("\0", "\ufffd") for part in (out, complaints)
+    ]
     if late:
         fault = f"was killed at its deadline of {limit_s:g} s"
         return Ran(code=None, stdout=said[0], stderr=said[1], fault=fault)

@@ -69,9 +69,15 @@ class Processes:
         self._now = self._spawn(argv, env, path, given or {})
         return self._now
 
-    def start_job(self, argv: list[str], env: dict[str, str], path: str) -> Running:
+    def start_job(
+        self,
+        argv: list[str],
+        env: dict[str, str],
+        path: str,
+        given: dict[int, int] | None = None,
+    ) -> Running:
         """The same for a command that nobody waits for; `path` takes the output."""
-        running = self._spawn(argv, env, path, {})
+        running = self._spawn(argv, env, path, given or {})
         self.jobs.append(running)
         return running
 
@@ -186,6 +192,14 @@ class Processes:
             self.reap()
             time.sleep(0.002)
         job.output.drain()
+
+    def kill_since(self, running: Running) -> None:
+        """Kill all that was started since `running` began, itself included."""
+        self._kill(running)
+
+    def also(self, output: Output) -> None:
+        """Read from `output`, too, until it is closed."""
+        self._leftover.append(output)
 
     def _overdue(self, wait_s: float) -> float:
         """Kill the jobs whose time is up; how long to wait at most for the next."""

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from .checks import Checks
 from .files import Files
 from .git import Git
+from .hooks import Hooks
 from .jobs import Jobs
 from .patch import Patch
 from .processes import Processes
@@ -60,6 +61,7 @@ class Toolbox:
         self.web = Web(self.files, programs)
         self.sql = Sql(self.files, programs)
         self.checks = Checks(self.files, self.shell)
+        self.hooks = Hooks(self.processes, env)
 
     def answer(self, verb: str, given: dict[str, Any], at_s: float, number: int) -> dict[str, Any]:
         if verb == "shell":
@@ -71,6 +73,8 @@ class Toolbox:
             return {"ok": ran["ok"], "text": ran["text"]}
         if verb == "check.command":
             return self.checks.command(given["command"], given.get("pattern"), at_s, number)
+        if verb == "hooks":
+            return self.hooks.run(given["jobs"], number)
         if verb in {"jobs", "git", "sql"}:
             longer = {"jobs": self.jobs.answer, "git": self.git.run, "sql": self.sql.run}
             return longer[verb](given, at_s, number)
