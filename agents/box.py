@@ -195,10 +195,15 @@ async def ended(pidfd: int, deadline: Deadline) -> bool:
     return await _readable(pidfd, deadline)
 
 
-def explain(complaint: str) -> str:
-    """One line of what went wrong, and what mends it where that is known."""
+def explain(complaint: str, code: int | None = None) -> str:
+    """One line of what went wrong, and what mends it where that is known.
+
+    `code`: how the driver ended, as subprocess tells it; None: not known.
+    """
     lines = [line.strip() for line in complaint.splitlines() if line.strip()]
     reason = lines[-1][:300] if lines else "it was killed"
+    if not lines and code is not None:
+        reason = f"it was killed by signal {-code}" if code < 0 else f"it ended with code {code}"
     low = complaint.lower()
     if "namespace" in low or "uid map" in low or "rtm_newaddr" in low:
         reason += (
@@ -350,7 +355,7 @@ async def _pidfd(process: asyncio.subprocess.Process, info: int) -> tuple[int, i
             process.stdin.close()
         await reap(process)
         complaint = await process.stderr.read(8192) if process.stderr is not None else b""
-        reason = explain(complaint.decode("utf-8", "replace"))
+        reason = explain(complaint.decode("utf-8", "replace"), process.returncode)
         if late:
             reason = f"not ready within {START_S:g} s (is the machine overloaded?); {reason}"
         raise SandboxError(f"the sandbox did not start: {reason}") from error
