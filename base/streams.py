@@ -21,6 +21,8 @@ A work stream (deleted once handled) is never trimmed by length: trimming loses 
 
 from __future__ import annotations
 
+import hashlib
+
 TASKS_NEW = "tasks:new"
 RESULTS = "results"
 USAGE = "usage"
@@ -61,6 +63,12 @@ SERVICE_SCORE = "score"
 #: float32) and `memory:hot:<id>` (keeper; the record is in PostgreSQL).
 EMBEDDING_PREFIX = "embedding:"
 HOT_PREFIX = "memory:hot:"
+
+
+def embedding(model: str, text: str) -> str:
+    """The cache key of a text's vector: the seed plan's hash of the text as it was given."""
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{EMBEDDING_PREFIX}{model}:{digest[:32]}"
 
 
 def agent(name: str) -> str:

@@ -1,0 +1,201 @@
+"""Forgetting: every copy of a memory goes, and then it is looked for everywhere again."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from base import log, streams
+from base.errors import BusError, InputError, NotFoundError
+from pai import cards, points, search, sweep
+from pai.cold import memories_file
+from pai.shapes import QUERY_CHARS, Collection, Memory, Query, Tier
+from pai.stores import Stores
+
+IDS_MAX = 500
+#: What forgetting cannot reach, told with every proof.
+KEPT = (
+    "the messages of the conversation itself stay until the conversation is deleted",
+    "a task's journal and PRD.md stay in its folder and later in the tasks' archive",
+    "the database's own log and backups hold old bytes until they are written over",
+)
+
+logger = log.get(__name__)
+
+
+async def forget(stores: Stores, user_id: str, ids: Sequence[str]) -> dict[str, Any]:
+    """Remove these memories of that user, with what was merged into them, and prove it.
+
+    Raises NotFoundError, having removed nothing, when one is not that user's.
+    """
+    wanted = _checked(ids)
+    async with stores.archive.lock:
+        async with stores.lock:
+            into = await _whose(stores, user_id, wanted)
+            going = list(dict.fromkeys(into.values()))
+            rows = {row["id"]: row for row in await cards.get(stores.store, going)}
+            merged = await stores.store.fetch(
+                "SELECT id, into_id, file FROM memory_merged WHERE into_id = ANY($1::uuid[])",
+                going,
+            )
+            memories = await _memories(stores, rows)
+            removed = {
+                id: {
+                    **await _copies(stores, rows[id]),
+                    "merged": [row["id"] for row in merged if row["into_id"] == id],
+                }
+                for id in going
+            }
+            await cards.leave(stores.store, going)
+            _drop_uses(stores, set(going))
+            while await sweep.near(stores):
+                pass
+        await sweep.far(stores, only_leaving=True)
+    for id, memory in memories.items():
+        removed[id]["cache"] = await _uncache(stores, memory)
+        own = [memory.file, *(row["file"] for row in merged if row["into_id"] == id)]
+        removed[id]["files"] = await asyncio.to_thread(_remove_files, stores, own)
+    await stores.warm.tidy()
+    await stores.store.execute("VACUUM memory")
+    logger.info("forgot", count=len(going))
+    found = {id: await _found(stores, memory) for id, memory in memories.items()}
+    return {
+        "forgotten": [
+            {"id": id, "card": into[id], "removed": removed[into[id]], "found": found[into[id]]}
+            for id in wanted
+        ],
+        "proved": all(not any(places.values()) for places in found.values()),
+        "kept": list(KEPT),
+    }
+
+
+async def _whose(stores: Stores, user_id: str, ids: Sequence[str]) -> dict[str, str]:
+    """id → the card that stands for it. Raises NotFoundError when one is not that user's."""
+    known = await cards.known(stores.store, ids)
+    strangers = [
+        id
+        for id in ids
+        if id not in known or known[id]["user_id"] != user_id or known[id]["leaving"]
+    ]
+    if strangers:
+        raise NotFoundError(f"you have no memory {', '.join(strangers)}")
+    return {id: known[id]["into_id"] for id in ids}
+
+
+async def _memories(stores: Stores, rows: Mapping[str, cards.Row]) -> dict[str, Memory]:
+    """With their texts, those of cold ones out of the files."""
+    texts: dict[str, str] = {}
+    cold = {id for id, row in rows.items() if row["tier"] == Tier.COLD}
+    for month in {rows[id]["cold_month"] for id in cold}:
+        for line in await stores.archive.read(memories_file(month)):
+            if line["id"] in cold:
+                texts[line["id"]] = line["memory"]["text"]
+    return {
+        id: cards.to_memory(row, texts.get(id, "(its line is missing)") if id in cold else None)
+        for id, row in rows.items()
+    }
+
+
+async def _copies(stores: Stores, row: cards.Row) -> dict[str, Any]:
+    """How many copies there are of it before it goes."""
+    id = row["id"]
+    uses = await stores.store.fetchval(
+        "SELECT COUNT(*) FROM memory_use WHERE memory_id = $1::uuid", id
+    )
+    return {
+        "card": 1,
+        "warm": len(await stores.warm.get(row["collection"], [id])),
+        "hot": int(id in stores.index) + await _in_redis(stores, id),
+        "cold": await _cold_lines(stores, id),
+        "uses": uses + sum(use.memory_id == id for use in stores.uses),
+    }
+
+
+async def _found(stores: Stores, memory: Memory) -> dict[str, int]:
+    """Where anything of it is found still: all must be 0."""
+    card = await stores.store.fetchval("SELECT COUNT(*) FROM memory WHERE id = $1::uuid", memory.id)
+    merged = await stores.store.fetchval(
+        "SELECT COUNT(*) FROM memory_merged WHERE into_id = $1::uuid", memory.id
+    )
+    query = Query(
+        text=memory.text[:QUERY_CHARS],
+        user_id=memory.user_id,
+        tiers=tuple(Tier),
+        collections=tuple(Collection),
+    )
+    answer = await search.search(stores, query)
+    same = [
+        item
+        for item in answer.items
+        if item.memory.id == memory.id or item.memory.text == memory.text
+    ]
+    return {
+        "card": card + merged,
+        "warm": len(await stores.warm.get(memory.collection, [memory.id])),
+        "hot": int(memory.id in stores.index) + await _in_redis(stores, memory.id),
+        "cold": await _cold_lines(stores, memory.id),
+        "search": len(same),
+    }
+
+
+async def _in_redis(stores: Stores, id: str) -> int:
+    try:
+        return await stores.shared.there([id])
+    except BusError as error:
+        logger.warning("redis could not be asked", error=str(error))
+        return 0
+
+
+async def _cold_lines(stores: Stores, id: str) -> int:
+    """A raw look through every byte that the months' files hold."""
+    needle = id.encode()
+
+    def count() -> int:
+        return sum(
+            1
+            for month in stores.archive.months()
+            for _ in stores.archive.lines(memories_file(month), lambda raw: needle in raw)
+        )
+
+    return await asyncio.to_thread(count)
+
+
+async def _uncache(stores: Stores, memory: Memory) -> int:
+    key = streams.embedding(stores.meaning.model, points.said(memory))
+    try:
+        (gone,) = await stores.bus.call(("DEL", key))
+    except BusError as error:
+        logger.warning("the cache is left to its 30 days", error=str(error))
+        return 0
+    return int(gone)
+
+
+def _remove_files(stores: Stores, files: Sequence[str]) -> list[str]:
+    """Only what lies in the folder of learnings: other files are the person's own."""
+    home = (stores.settings.memory / "Learning").resolve()
+    gone = []
+    for name in {one for one in files if one}:
+        path = (stores.settings.memory / name).resolve()
+        if path.is_relative_to(home) and path.is_file():
+            path.unlink()
+            gone.append(str(path.relative_to(stores.settings.memory.resolve())))
+    return gone
+
+
+def _drop_uses(stores: Stores, ids: set[str]) -> None:
+    kept = [use for use in stores.uses if use.memory_id not in ids]
+    stores.uses.clear()
+    stores.uses.extend(kept)
+    for id in ids:
+        stores.thaw.pop(id, None)
+
+
+def _checked(ids: Sequence[str]) -> list[str]:
+    if not 0 < len(ids) <= IDS_MAX:
+        raise InputError(f"say which memories to forget, 1 to {IDS_MAX} ids")
+    try:
+        return list(dict.fromkeys(str(uuid.UUID(str(id))) for id in ids))
+    except ValueError as error:
+        raise InputError(f"the id of a memory is a UUID: {error}") from error

@@ -1,0 +1,161 @@
+"""How a memory comes in: its card first, then its copies in the stores.
+
+The card is committed before anything else happens; whoever dies afterwards finds cards whose
+`vector_of` is NULL, which maintenance places.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Literal
+
+from base import log
+from base.errors import BusError, ConflictError, InputError
+from base.outbox import storable
+from base.store import Session
+from pai import cards, points, tiers
+from pai.embed import Vectors
+from pai.meaning import BATCH
+from pai.shapes import Memory, Tier
+from pai.stores import Stores
+from pai.warm import Point
+
+MEMORIES_MAX = 1_000
+#: So few are compared with what is there before the answer; more in the background.
+COMPARE_AT_ONCE = 8
+#: A writer waits for vectors this long, then they come later.
+EMBED_S = 5.0
+
+logger = log.get(__name__)
+
+
+async def remember(stores: Stores, memories: Sequence[Memory]) -> list[str]:
+    """Store them; the id under which each now is. The same again changes nothing; another text
+    under a known id replaces it.
+
+    Raises InputError for what cannot be stored, ConflictError for an id of another user's.
+    """
+    ids, fresh = await record(stores, memories)
+    await place(stores, fresh, wait_s=EMBED_S)
+    return await compared(stores, ids, fresh)
+
+
+async def record(stores: Stores, memories: Sequence[Memory]) -> tuple[list[str], list[Memory]]:
+    """Only the cards: (the id under which each now is, those that are new or changed)."""
+    if len(memories) > MEMORIES_MAX:
+        raise InputError(f"at most {MEMORIES_MAX} memories at once, not {len(memories)}")
+    checked = [_checked(memory) for memory in memories]
+    async with stores.lock, stores.store.transaction() as tx:
+        return await _record(tx, checked, stores.rules, datetime.now(UTC))
+
+
+async def place(
+    stores: Stores, memories: Sequence[Memory], *, wait_s: float, vectors: Vectors | None = None
+) -> None:
+    """Put what the cards tell into the stores where it belongs, with vectors if there are any
+    within `wait_s`. Safe twice; what was removed or changed meanwhile is left alone.
+    """
+    priority: Literal["query", "bulk"] = "query" if len(memories) == 1 else "bulk"
+    for start in range(0, len(memories), BATCH):
+        part = memories[start : start + BATCH]
+        if vectors is None or start:
+            texts = [points.said(memory) for memory in part]
+            vectors = await stores.meaning.of(texts, priority, wait_s)
+        async with stores.lock:
+            await _place(stores, part, vectors)
+
+
+async def compared(stores: Stores, ids: list[str], fresh: Sequence[Memory]) -> list[str]:
+    """`ids` after near duplicates of so few new memories were merged; of many: later."""
+    from pai import duplicates
+
+    todo = [memory.id for memory in fresh if tiers.mergeable(memory)]
+    if not todo or len(todo) > COMPARE_AT_ONCE:
+        if todo:
+            stores.wake.set()
+        return ids
+    async with stores.lock:
+        merged = await duplicates.merge(stores, todo)
+    return [merged.get(one, one) for one in ids]
+
+
+async def _record(
+    tx: Session, memories: Sequence[Memory], rules: tiers.Rules, now: datetime
+) -> tuple[list[str], list[Memory]]:
+    known = await cards.known(tx, [memory.id for memory in memories])
+    hashes = [cards.fingerprint(memory) for memory in memories]
+    twins = {_alike(row, row["hash"]): row["id"] for row in await cards.twins(tx, hashes)}
+    ids: list[str] = []
+    new: dict[str, Memory] = {}
+    changed: list[Memory] = []
+    repeats: list[tuple[str, Memory]] = []
+    for memory, digest in zip(memories, hashes, strict=True):
+        row = known.get(memory.id)
+        if row is not None and row["user_id"] != memory.user_id:
+            raise ConflictError(f"the id {memory.id} is that of another memory")
+        if memory.id in new or (row is not None and (row["leaving"] or row["hash"] == digest)):
+            ids.append(row["into_id"] if row is not None else memory.id)
+            continue
+        if row is not None and row["into_id"] == memory.id:
+            await cards.replace(tx, memory, rules, now)
+            changed.append(memory)
+            ids.append(memory.id)
+            continue
+        if row is not None:  # it was merged and now says something else
+            await tx.execute("DELETE FROM memory_merged WHERE id = $1", memory.id)
+        alike = _alike(memory.model_dump(mode="json"), digest)
+        if tiers.mergeable(memory) and alike in twins:
+            repeats.append((twins[alike], memory))
+            ids.append(twins[alike])
+            continue
+        new[memory.id] = memory
+        if tiers.mergeable(memory):
+            twins[alike] = memory.id
+        ids.append(memory.id)
+    if new:
+        await cards.add(tx, list(new.values()), rules, now)
+    for into_id, memory in repeats:
+        await cards.absorb(tx, into_id, memory)
+    return ids, [*new.values(), *changed]
+
+
+async def _place(stores: Stores, memories: Sequence[Memory], vectors: Vectors | None) -> None:
+    rows = {row["id"]: row for row in await cards.get(stores.store, [one.id for one in memories])}
+    model = vectors.model if vectors is not None else ""
+    warm: dict[str, list[Point]] = {}
+    hot: list[tuple[Memory, Point]] = []
+    for number, memory in enumerate(memories):
+        row = rows.get(memory.id)
+        if row is None or row["leaving"] or row["hash"] != cards.fingerprint(memory):
+            continue
+        vector = vectors.matrix[number] if vectors is not None else None
+        made = points.point(memory, vector, model=model, card=row)
+        if row["tier"] == Tier.WARM:
+            warm.setdefault(memory.collection, []).append(made)
+        elif row["tier"] == Tier.HOT:
+            hot.append((memory, made))
+    for collection, made_points in warm.items():
+        await stores.warm.put(collection, made_points)
+    stores.index.put([made for _, made in hot])
+    placed = [made.id for some in warm.values() for made in some] + [made.id for _, made in hot]
+    await cards.placed(stores.store, placed, model)
+    try:
+        await stores.shared.put([memory for memory, _ in hot])
+    except BusError as error:  # the card is there; maintenance fills Redis again
+        logger.warning("not in redis yet", error=str(error))
+
+
+def _alike(row: dict[str, object], digest: str) -> tuple[object, ...]:
+    return (row["user_id"], row["collection"], row["tainted"], digest)
+
+
+def _checked(memory: Memory) -> Memory:
+    try:
+        id = str(uuid.UUID(memory.id))
+    except ValueError as error:
+        raise InputError(f"the id of a memory is a UUID, not {memory.id!r}") from error
+    for name in ("text", "applies_when", "evidence", "speaker", "source", "file", "user_id"):
+        storable(getattr(memory, name), name)
+    return memory if id == memory.id else memory.model_copy(update={"id": id})

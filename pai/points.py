@@ -1,0 +1,68 @@
+"""From a memory to what the hot index and the warm store hold of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC
+from typing import Any
+
+from pai import words
+from pai.cards import fingerprint
+from pai.shapes import Collection, Memory
+from pai.warm import Floats, Point
+
+DENSE, WORDS = "dense", "words"
+#: Fields of a memory as it stands in a payload.
+_ONLY_CARD = ("tier", "utility_score", "support", "hash", "extracted_at", "updated_at")
+
+
+def said(memory: Memory) -> str:
+    """The text that is embedded: for a learning, when it applies comes first."""
+    if memory.applies_when:
+        return f"{memory.applies_when}\n{memory.text}"
+    return memory.text
+
+
+def point(
+    memory: Memory, vector: Floats | None, *, model: str = "", card: Mapping[str, Any] | None = None
+) -> Point:
+    """With words always, with the dense vector when there is one."""
+    return Point(
+        id=memory.id,
+        payload=payload(memory, card),
+        dense={} if vector is None else {DENSE: vector},
+        sparse={WORDS: words.document(f"{memory.speaker} {said(memory)}")},
+        model=model if vector is not None else "",
+    )
+
+
+def payload(memory: Memory, card: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The memory with its times in UTC, and the seed plan's fields by their names."""
+    found = memory.model_dump(mode="json", exclude_defaults=True)
+    found |= {
+        "id": memory.id,
+        "collection": memory.collection.value,
+        "kind": memory.kind,
+        "agent": memory.agent,
+        "tainted": memory.tainted,
+        "created_at": memory.created_at.astimezone(UTC).isoformat(),
+        "hash": fingerprint(memory),
+    }
+    if card is not None:
+        found |= {
+            "tier": card["tier"],
+            "utility_score": round(card["utility"], 4),
+            "support": card["support"],
+        }
+    if memory.collection is Collection.LEARNINGS:
+        found["extracted_at"] = found["created_at"]
+    if memory.collection is Collection.KNOWLEDGE:
+        found["updated_at"] = found["created_at"]
+    return found
+
+
+def memory_of(found: Mapping[str, Any]) -> Memory:
+    """The memory in a payload."""
+    return Memory.model_validate(
+        {name: value for name, value in found.items() if name not in _ONLY_CARD}
+    )

@@ -1,0 +1,67 @@
+"""At a start: the hot index from the cards, and whether the warm store has what they say."""
+
+from __future__ import annotations
+
+from base import log
+from base.errors import BusError
+from pai import cards, points
+from pai.shapes import Collection, Tier
+from pai.stores import Stores
+
+PAGE = 500
+
+logger = log.get(__name__)
+
+
+async def rebuild(stores: Stores) -> None:
+    """Words at once; vectors come with maintenance, from the worker's cache as a rule."""
+    rows = await stores.store.fetch(
+        f"SELECT {cards.CARD} FROM memory WHERE tier = 'hot' AND NOT leaving"
+    )
+    stores.index.put(points.point(cards.to_memory(row), None, card=row) for row in rows)
+    await stores.store.execute("UPDATE memory SET vector_of = '' WHERE tier = 'hot'")
+    try:
+        await stores.shared.put([cards.to_memory(row) for row in rows])
+    except BusError as error:
+        logger.warning("not in redis yet", error=str(error))
+    for collection in Collection:
+        await _warm(stores, collection)
+    stores.wake.set()
+
+
+async def _warm(stores: Stores, collection: Collection) -> None:
+    """Fewer points than cards: those that are missing are placed again."""
+    expected = await stores.store.fetchval(
+        "SELECT COUNT(*) FROM memory WHERE tier = 'warm' AND collection = $1"
+        " AND vector_of IS NOT NULL AND NOT leaving",
+        collection.value,
+    )
+    found = await stores.warm.count(collection)
+    if found >= expected:
+        return
+    logger.warning(
+        "the warm store lacks memories", collection=collection.value, count=expected - found
+    )
+    if found == 0:
+        await stores.store.execute(
+            "UPDATE memory SET vector_of = NULL WHERE tier = 'warm' AND collection = $1",
+            collection.value,
+        )
+        return
+    after = "00000000-0000-0000-0000-000000000000"
+    while True:
+        rows = await stores.store.fetch(
+            "SELECT id FROM memory WHERE tier = 'warm' AND collection = $1 AND id > $2"
+            " AND vector_of IS NOT NULL ORDER BY id LIMIT $3",
+            *(collection.value, after, PAGE),
+        )
+        if not rows:
+            return
+        ids = [row["id"] for row in rows]
+        there = {point.id for point in await stores.warm.get(collection, ids)}
+        lost = [id for id in ids if id not in there]
+        await stores.store.execute(
+            "UPDATE memory SET vector_of = NULL WHERE id = ANY($1::uuid[]) AND tier = $2",
+            *(lost, Tier.WARM.value),
+        )
+        after = ids[-1]

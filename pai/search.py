@@ -1,0 +1,152 @@
+"""One search through the tiers: look, rank, bring the neighbours, cut, note who was given what."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from pai import cards, recall, scan
+from pai.cards import Use
+from pai.meaning import QUERY_S
+from pai.points import DENSE, WORDS
+from pai.shapes import SHARED, Collection, Found, Item, Memory, Query, Tier
+from pai.stores import Stores
+from pai.warm import Hit, Keep, Look
+from pai.words import query as words_of
+
+#: Candidates of each kind, for one that is wanted; and at least.
+DEPTH, DEPTH_MIN = 4, 50
+CHARS_PER_TOKEN = 4
+
+
+async def search(stores: Stores, query: Query) -> Found:
+    """What is remembered about it, best first. Without the embedding worker words alone decide."""
+    took_ms: dict[str, float] = {}
+    at_s = time.perf_counter()
+
+    def lap(name: str) -> None:
+        nonlocal at_s
+        now_s = time.perf_counter()
+        took_ms[name] = round((now_s - at_s) * 1000, 3)
+        at_s = now_s
+
+    started_s = at_s
+    vectors = await stores.meaning.of([query.text], "query", QUERY_S)
+    lap("embed")
+    limit = max(DEPTH_MIN, DEPTH * query.limit)
+    looks = [Look(name=WORDS, vector=words_of(query.text), limit=limit)]
+    if vectors is not None:
+        vector = vectors.matrix[0]
+        looks.append(Look(name=DENSE, vector=vector, limit=limit, model=vectors.model))
+    keep = keep_of(query)
+    lists = await _look(stores, query, looks, keep)
+    lap("store")
+    if Tier.COLD in query.tiers:
+        lists.append((Tier.COLD, WORDS, await scan.search(stores, query, limit)))
+        lap("cold")
+    candidates = recall.fuse(lists)
+    items = recall.rank(query, candidates, datetime.now(UTC))
+    lap("rank")
+    items = items[: query.limit]
+    if query.neighbours:
+        items = await _around(stores, query, items)
+        lap("neighbours")
+    items = cut(items, query.budget_tokens)
+    note(stores, query, items)
+    stores.search_ms.append((time.perf_counter() - started_s) * 1000)
+    return Found(items=tuple(items), dense=vectors is not None, took_ms=took_ms)
+
+
+def keep_of(query: Query) -> Keep:
+    """The asker's own and what is everybody's, and what else the query says."""
+    any_of: dict[str, Sequence[str | int | bool]] = {"user_id": [query.user_id, SHARED]}
+    for name in ("agent", "kind", "conversation_id"):
+        if (value := getattr(query, name)) is not None:
+            any_of[name] = [value]
+    if query.trusted:
+        any_of["tainted"] = [False]
+    ranges: dict[str, tuple[str | None, str | None]] = {}
+    if query.since or query.until:
+        ranges["created_at"] = (_utc(query.since), _utc(query.until))
+    return Keep(any_of=any_of, ranges=ranges)
+
+
+def _utc(at: datetime | None) -> str | None:
+    return at.astimezone(UTC).isoformat() if at is not None else None
+
+
+def cut(items: Sequence[Item], budget_tokens: int | None) -> list[Item]:
+    """The best that fit into the budget together; one that does not fit is left out."""
+    if budget_tokens is None:
+        return list(items)
+    left, kept = budget_tokens, []
+    for item in items:
+        alone = item.model_copy(update={"around": ()})
+        for one in (item, alone):
+            needs = sum(tokens(memory) for memory in (one.memory, *one.around))
+            if needs <= left:
+                kept.append(one)
+                left -= needs
+                break
+    return kept
+
+
+def tokens(memory: Memory) -> int:
+    return len(memory.text) // CHARS_PER_TOKEN + 1
+
+
+def note(stores: Stores, query: Query, items: Sequence[Item]) -> None:
+    """Remember which memories the task was given; written after the answer."""
+    if query.task_id is None:
+        return
+    at = datetime.now(UTC)
+    stores.uses.extend(
+        Use(memory_id=item.memory.id, task_id=query.task_id, rank=rank, at=at)
+        for rank, item in enumerate(items, 1)
+    )
+    if any(item.tier is Tier.COLD for item in items):
+        stores.thaw.update(
+            (item.memory.id, item.memory.text) for item in items if item.tier is Tier.COLD
+        )
+    stores.wake.set()
+
+
+async def _look(
+    stores: Stores, query: Query, looks: Sequence[Look], keep: Keep
+) -> list[tuple[Tier, str, list[Hit]]]:
+    """(tier, vector name, hits) for each look in each place."""
+    found: list[tuple[Tier, str, list[Hit]]] = []
+    if Tier.WARM in query.tiers:
+        warm = await stores.warm.search_all([one.value for one in query.collections], looks, keep)
+        for look, *lists in zip(looks, *warm.values(), strict=True):
+            hits = sorted((hit for some in lists for hit in some), key=lambda hit: -hit.score)
+            found.append((Tier.WARM, look.name, hits[: look.limit]))
+    if Tier.HOT in query.tiers and Collection.MEMORIES in query.collections:
+        for look, hits in zip(looks, stores.index.search(looks, keep), strict=True):
+            found.append((Tier.HOT, look.name, hits))
+    return found
+
+
+async def _around(stores: Stores, query: Query, items: Sequence[Item]) -> list[Item]:
+    places = [
+        (item.memory.conversation_id or item.memory.file, item.memory.seq)
+        for item in items
+        if item.memory.seq is not None and (item.memory.conversation_id or item.memory.file)
+    ]
+    rows = await cards.neighbours(
+        stores.store, places, query.neighbours, [query.user_id, SHARED], trusted=query.trusted
+    )
+    found: list[Item] = []
+    for item in items:
+        place = item.memory.conversation_id or item.memory.file
+        near = [
+            cards.to_memory(row)
+            for row in rows
+            if row["series"] == place
+            and row["id"] != item.memory.id
+            and item.memory.seq is not None
+            and abs(row["seq"] - item.memory.seq) <= query.neighbours
+        ]
+        found.append(item.model_copy(update={"around": tuple(near)}) if near else item)
+    return found
