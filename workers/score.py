@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from base.bus import Bus
 from base.deadline import Deadline
 from base.errors import InputError
 from base.settings import Settings
+from pai.embed import Embedder
 from workers.batch import Core
 from workers.device import Device
 from workers.jobs import JOBS
@@ -50,19 +50,15 @@ async def serve(bus: Bus, core: Core, device: Device, settings: Settings) -> Non
 
 def embed_over(bus: Bus) -> Embed:
     """Vectors of texts by the service `embed`, wherever it runs."""
+    embedder = Embedder(bus)
 
     async def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+        priority: Literal["query", "bulk"] = "query" if len(texts) == 1 else "bulk"
         parts = []
         for start in range(0, len(texts), EMBED_TEXTS):
-            some = list(texts[start : start + EMBED_TEXTS])
-            priority = "query" if len(texts) == 1 else "bulk"
-            answer = await bus.ask(
-                streams.SERVICE_EMBED,
-                {"verb": "embed", "texts": some, "priority": priority},
-                deadline=Deadline.after(EMBED_S),
-            )
-            raw = base64.b64decode(answer["vectors"])
-            parts.append(np.frombuffer(raw, dtype="<f4").reshape(len(some), answer["dim"]))
+            some = texts[start : start + EMBED_TEXTS]
+            found = await embedder.embed(some, priority, Deadline.after(EMBED_S))
+            parts.append(found.matrix)
         return np.concatenate(parts)
 
     return embed
