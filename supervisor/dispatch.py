@@ -17,7 +17,7 @@ from base.messages import (
     answer_id,
 )
 from base.store import Session
-from supervisor import docket, prompt, record, witness
+from supervisor import docket, hooked, prompt, record, witness
 from supervisor.budget import Spent, grant
 from supervisor.parts import NAME, Parts, event, task_event
 from supervisor.route import Candidate, Choice, route
@@ -182,4 +182,5 @@ async def _order(
         or any(one.output.get("tainted") for one in needed)
         or await docket.heard(tx, root),
         answer_message_id=answer_id(task.root_id) if minimal else None,
+        asides=hooked.asides(root),
     )

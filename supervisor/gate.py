@@ -154,6 +154,8 @@ def _refuse(why: str) -> Verdict:
 def _never_auto(request: ApprovalRequest, history: History) -> str | None:
     if request.level >= PRIVILEGED:
         return "level 3 is always a person's decision"
+    if request.person:
+        return "a hook of the owner's wants a person to decide"
     if request.tainted:
         return "the task has read text from outside"
     if history.foreign:

@@ -10,7 +10,7 @@ from base.errors import AIError, BusError, InputError, PlanError, StoreError
 from base.llm import Ask
 from base.messages import Effort, Kind, Status, Usage, answer_id
 from base.store import Session
-from supervisor import effort, memory, plan, prompt, record
+from supervisor import effort, hooked, memory, plan, prompt, record
 from supervisor.budget import Spent, refusal
 from supervisor.parts import NAME, Parts, event, storable, task_event
 from supervisor.plan import Plan
@@ -47,15 +47,42 @@ async def _admit(parts: Parts, root: Task) -> None:
         await fail(parts, root, "the request is empty")
         return
     chosen = _effort(root)
-    if root.requested_agent is not None:
-        parts.roster.get(root.requested_agent)
-        own = plan.single(content, chosen or Effort.STANDARD, root.requested_agent)
+    own = _single(parts, root, chosen)
+    if hooked.prompts(parts):
+        work = partial(_submit, parts, root, chosen, own)
+        parts.slots.add(f"plan {root.id}", root.priority, work)
+    elif own is not None:
         await _begin(parts, root, own, Usage())
-    elif (chosen or effort.infer(content)) is Effort.MINIMAL:
-        await _begin(parts, root, plan.single(content, Effort.MINIMAL, None), Usage())
     else:
         parts.tell(f"accepted {root.id[:8]} · planning · {plan.short(content)}")
         parts.slots.add(f"plan {root.id}", root.priority, partial(_plan, parts, root, chosen))
+
+
+def _single(parts: Parts, root: Task, chosen: Effort | None) -> Plan | None:
+    """The plan of a request that needs no planner."""
+    if root.requested_agent is not None:
+        parts.roster.get(root.requested_agent)
+        return plan.single(root.instruction, chosen or Effort.STANDARD, root.requested_agent)
+    if (chosen or effort.infer(root.instruction)) is Effort.MINIMAL:
+        return plan.single(root.instruction, Effort.MINIMAL, None)
+    return None
+
+
+async def _submit(parts: Parts, root: Task, chosen: Effort | None, own: Plan | None) -> None:
+    """Let the owner's hooks see the request, then begin it, unless one of them refuses it."""
+    try:
+        root, refused = await hooked.submitted(parts, root)
+        if refused is not None:
+            await fail(parts, root, refused)
+        elif own is not None:
+            await _begin(parts, root, own, Usage())
+        else:
+            await _plan(parts, root, chosen)
+    except (BusError, StoreError) as error:
+        logger.warning("a request was interrupted", task_id=root.id, error=str(error))
+    except AIError as error:
+        await fail(parts, root, str(error))
+    parts.wake.set()
 
 
 async def _plan(parts: Parts, root: Task, chosen: Effort | None) -> None:
@@ -78,7 +105,7 @@ async def _plan(parts: Parts, root: Task, chosen: Effort | None) -> None:
 
 async def _asked(parts: Parts, root: Task, chosen: Effort | None) -> tuple[Plan, Usage]:
     history = prompt.recent(await record.history(parts.store, root))
-    text = prompt.planning(root.instruction, history, chosen)
+    text = prompt.planning(root.instruction, history, chosen, hooked.told(root))
     turns: list[dict[str, object]] = [{"role": "user", "content": text}]
     deadline = Deadline.after(PLAN_S)
     usage = Usage()
@@ -91,7 +118,7 @@ async def _asked(parts: Parts, root: Task, chosen: Effort | None) -> tuple[Plan,
                 task_id=root.id,
                 model=parts.roster.supervisor.model
                 or parts.models.pick(NAME, chosen or Effort.STANDARD, "plan"),
-                system=prompt.system(parts.roster.supervisor.prompt, parts.agents),
+                system=prompt.system(parts.lead, parts.agents),
                 messages=turns,
                 tools=[plan.TOOL],
                 force_tool=plan.TOOL["name"],

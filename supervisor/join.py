@@ -180,6 +180,7 @@ async def join(
     subtasks: Sequence[Task],
     *,
     request: str,
+    asides: str = "",
     lead: str,
     models: Mapping[str, str],
     model: Model,
@@ -198,7 +199,7 @@ async def join(
     usage = Usage()
     found: tuple[Contradiction, ...] = ()
     shown = material(subtasks)
-    asked = f"<request>\n{request}\n</request>"
+    asked = (f"{asides}\n\n" if asides else "") + f"<request>\n{request}\n</request>"
     turns: list[dict[str, Any]] = []
     system = f"{lead.strip()}\n"
     try:

@@ -24,6 +24,9 @@ from base.messages import Heartbeat, Message, ModelCall, Type
 from base.prices import Models
 from base.settings import Settings
 from base.store import HeldLock, Store
+from pai import telos
+from pai.hooks import Hooks
+from pai.telos import Telos
 from supervisor import approvals, asks, budget, intake, outcomes, policy, record, tally, tasks
 from supervisor.dispatch import dispatch
 from supervisor.heartbeats import Heartbeats
@@ -57,6 +60,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> int | None:
         async with contextlib.AsyncExitStack() as held:
             held.push_async_callback(post.release)
             await store.migrate()
+            telos.prepare(settings)
             bus = await Bus.open(settings.redis, NAME)
             held.push_async_callback(bus.close)
             parts = _parts(settings, bus, store, models, team, budgets, levels, rules)
@@ -253,6 +257,7 @@ def _parts(
             logger.warning("usage goes straight to the record", error=str(error))
             await tally.add_usage(store, call)
 
+    tell = Transcript().tell
     return Parts(
         settings=settings,
         bus=bus,
@@ -263,5 +268,7 @@ def _parts(
         budgets=budgets,
         levels=levels,
         policy=rules,
-        tell=Transcript().tell,
+        tell=tell,
+        hooks=Hooks(settings.config, tell),
+        telos=Telos(settings, tell),
     )

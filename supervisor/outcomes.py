@@ -26,7 +26,7 @@ from base.messages import (
     encode,
 )
 from base.store import Session
-from supervisor import approvals, docket, join, memory, pipeline, record, tasks
+from supervisor import approvals, docket, hooked, join, memory, pipeline, record, tasks
 from supervisor.parts import NAME, Parts, event, storable, task_event
 from supervisor.tasks import Change, Task
 
@@ -55,6 +55,9 @@ async def conclude(parts: Parts, payload: dict[str, Any]) -> None:
         )
     except StaleLeaseError as error:
         logger.info("refused an outcome", task_id=outcome.task_id, reason=str(error))
+        return
+    if outcome.status.ended:
+        hooked.stopped(parts, found, outcome)
 
 
 async def release(parts: Parts, task: Task, change: Change) -> None:
@@ -217,7 +220,8 @@ async def _joined(parts: Parts, root: Task, subtasks: list[Task], number: int) -
             root,
             subtasks,
             request=root.instruction,
-            lead=parts.roster.supervisor.prompt,
+            asides=hooked.told(root),
+            lead=parts.lead,
             models={
                 name: own or parts.models.pick(NAME, effort, name) for name in ("conflict", "join")
             },

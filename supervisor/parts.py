@@ -18,6 +18,8 @@ from base.prices import Models
 from base.roster import AgentSpec, Roster
 from base.settings import Settings
 from base.store import Store
+from pai.hooks import Hooks
+from pai.telos import Telos
 from supervisor.budget import Budgets
 from supervisor.policy import Policy
 from supervisor.slots import Slots
@@ -48,6 +50,8 @@ class Parts:
     levels: Levels
     policy: Policy
     tell: Callable[[str], None]
+    hooks: Hooks
+    telos: Telos
     slots: Slots = field(default_factory=Slots)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     seen: dict[str, Seen] = field(default_factory=dict)
@@ -67,6 +71,12 @@ class Parts:
     def level(self, agent: str, role: str | None, level_max: int = PRIVILEGED) -> int:
         """The level of work for a user of that `role`, asked for at most at `level_max`."""
         return self.levels.least(self.rank(agent), self.levels.user(role), level_max)
+
+    @property
+    def lead(self) -> str:
+        """What the supervisor is, in its own prompt, and the owner's goals."""
+        own, goals = self.roster.supervisor.prompt.strip(), self.telos.now().text
+        return f"{own}\n\n{goals}" if goals else own
 
     @property
     def silence_s(self) -> float:

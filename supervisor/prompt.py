@@ -41,13 +41,15 @@ def system(lead: str, agents: Mapping[str, AgentSpec]) -> str:
     return f"{lead.strip()}\n{RULES}\n# The team\n{team}\n"
 
 
-def planning(request: str, history: Sequence[Turn], effort: Effort | None) -> str:
-    """The user turn of the planner."""
+def planning(request: str, history: Sequence[Turn], effort: Effort | None, asides: str = "") -> str:
+    """The user turn of the planner. `asides`: what hooks add to the request."""
     parts = []
     if history:
         parts.append("Earlier in this conversation:\n\n" + told(history))
     if effort is not None:
         parts.append(f"The person chose the effort: {effort}.")
+    if asides:
+        parts.append(asides)
     parts.append(f"<request>\n{request}\n</request>")
     return "\n\n".join(parts)
 

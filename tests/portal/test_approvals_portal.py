@@ -27,6 +27,8 @@ from base.llm import LLM
 from base.messages import Event, Kind
 from base.prices import Models
 from base.store import Store
+from pai.hooks import Hooks
+from pai.telos import Telos
 from portal import auth, work
 from portal.pages import draw, view
 from supervisor import approvals, asks, budget, policy
@@ -104,6 +106,8 @@ async def clerk(portal: Portal, bus: Bus, store: Store) -> AsyncIterator[Clerk]:
         levels=Levels.load(),
         policy=policy.load(),
         tell=lambda line: None,
+        hooks=Hooks(portal.settings.config, lambda fault: None),
+        telos=Telos(portal.settings, lambda fault: None),
     )
     serving = asyncio.create_task(
         bus.serve(streams.SERVICE_SUPERVISOR, asks.Asks(parts).answer), name="clerk"

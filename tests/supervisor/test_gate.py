@@ -103,6 +103,8 @@ def test_each_word_of_a_rule_narrows_it(rule: dict[str, Any], request_: Approval
 def test_what_cannot_be_undone_needs_a_rule_that_says_so() -> None:
     rules = Policy(auto={"push": PUSH.model_copy(update={"destructive": True})})
     assert decide(asks(destructive=True), rules, History(user_rank=2), NOW).word == "auto"
+    hooked = decide(asks(destructive=True, person=True), rules, History(user_rank=2), NOW)
+    assert (hooked.word, hooked.why) == ("person", "a hook of the owner's wants a person to decide")
     tainted = asks(destructive=True, tainted=True)
     assert decide(tainted, rules, History(user_rank=2), NOW).word == "person"
 
@@ -287,6 +289,7 @@ CHANGES: list[dict[str, Any]] = [
     {"host": "example.org:443"},
     {"tainted": True},
     {"destructive": True},
+    {"person": True},
 ]
 
 
