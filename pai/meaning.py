@@ -54,8 +54,14 @@ class Meaning:
         row = await self._store.fetchrow("SELECT model, dim FROM memory_model")
         if row is not None:
             self.model, self.dim = row["model"], row["dim"]
-        await self._warm.prepare(self.dim, self.model)
-        await self.of(["ready"], "query", START_S)
+        try:
+            vectors = await self._embedder.embed(["ready"], "query", Deadline.after(START_S))
+        except (BusError, InputError) as error:
+            logger.warning("starting without the embedding worker", error=str(error))
+            self._away_until_s = time.monotonic() + AWAY_S
+            await self._warm.prepare(self.dim, self.model)
+        else:
+            await self._change(vectors.model, vectors.matrix.shape[1])
 
     async def of(
         self, texts: Sequence[str], priority: Literal["query", "bulk"], wait_s: float
@@ -82,8 +88,9 @@ class Meaning:
         self._away_until_s = 0.0
 
     async def _change(self, model: str, dim: int) -> None:
-        """Another model from now on; what is stored is made anew by maintenance."""
-        logger.info("embedding model", model=model, dim=dim, before=self.model)
+        """This model from now on; what is stored of another is made anew by maintenance."""
+        if model != self.model:
+            logger.info("embedding model", model=model, dim=dim, before=self.model)
         await self._warm.prepare(dim, model)
         await self._store.execute(
             "INSERT INTO memory_model (model, dim) VALUES ($1, $2)"

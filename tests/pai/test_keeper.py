@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
-from keeper_world import World, memory, world
+from keeper_world import World, memory
 
 from base import streams
 from base.errors import InputError, NotFoundError
 from pai.client import told
 from pai.shapes import SHARED, Query, Tier, Told
 
-
-@pytest.fixture
-async def made(tmp_path: Path, postgres_dsn: str, redis_url: str) -> AsyncIterator[World]:
-    async with world(tmp_path / "home", postgres_dsn, redis_url) as running:
-        yield running
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def texts(made: World, text: str, user_id: str = "ann", **fields: object) -> list[str]:
