@@ -251,6 +251,7 @@ class Settings(BaseSettings):
             (self.home, 0o755 if os.geteuid() == 0 else 0o700),
             (self.config, 0o700),
             (self.config / "agents", 0o700),
+            (self.home / "hooks", 0o755 if os.geteuid() == 0 else 0o700),
             (self.secrets, 0o700),
             (self.logs, 0o700),
             (self.run, 0o700),

@@ -134,6 +134,11 @@ class Hooks:
         mine = [one for one in self._hooks if one.event is event and _meant(one, given)]
         return tuple({(one.command, one.trusted): one for one in reversed(mine)}.values())[::-1]
 
+    def due_any(self) -> tuple[Hook, ...]:
+        """All hooks that can be used, in the file's order."""
+        self.due(Event.STOP)
+        return self._hooks
+
     def _read(self, found: os.stat_result) -> None:
         fault = _foreign(self.path, found)
         read = Configuration(faults=(fault,), whole=False) if fault else _load(self.path)

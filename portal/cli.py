@@ -16,7 +16,7 @@ import typer
 
 from base.errors import SettingsError
 from base.terminal import neutral
-from portal import cli_approvals, cli_audit, cli_memory, cli_secrets
+from portal import cli_approvals, cli_audit, cli_memory, cli_secrets, cli_telos
 from portal.cli_client import EXIT_NOT_RUNNING, EXIT_USAGE, call, settings, show, stop
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ app.add_typer(tasks, name="tasks")
 app.add_typer(agents, name="agents")
 app.add_typer(dlq, name="dlq")
 app.add_typer(cli_secrets.app, name="secrets")
+app.add_typer(cli_telos.app, name="telos")
 app.add_typer(cli_audit.app, name="audit")
 app.add_typer(cli_approvals.app, name="approvals")
 app.add_typer(cli_memory.app, name="memory")

@@ -106,6 +106,7 @@ async def _plan(parts: Parts, root: Task, chosen: Effort | None) -> None:
 async def _asked(parts: Parts, root: Task, chosen: Effort | None) -> tuple[Plan, Usage]:
     history = prompt.recent(await record.history(parts.store, root))
     text = prompt.planning(root.instruction, history, chosen, hooked.told(root))
+    system = prompt.system(parts.lead, parts.agents)
     turns: list[dict[str, object]] = [{"role": "user", "content": text}]
     deadline = Deadline.after(PLAN_S)
     usage = Usage()
@@ -118,7 +119,7 @@ async def _asked(parts: Parts, root: Task, chosen: Effort | None) -> tuple[Plan,
                 task_id=root.id,
                 model=parts.roster.supervisor.model
                 or parts.models.pick(NAME, chosen or Effort.STANDARD, "plan"),
-                system=prompt.system(parts.lead, parts.agents),
+                system=system,
                 messages=turns,
                 tools=[plan.TOOL],
                 force_tool=plan.TOOL["name"],
