@@ -191,6 +191,20 @@ install_sandbox() {
     quietly .venv/bin/python -m agents --canary
 }
 
+# PyTorch's build for NVIDIA cards is 3 GB that a machine without one has no use for. The build for
+# processors wins by itself wherever pip finds it; where it does not, say so before it is fetched.
+look_at_torch() {
+    local wanted report
+    wanted=$(sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
+    if [ -z "$wanted" ] || [ -e /proc/driver/nvidia/version ]; then return; fi
+    report=$(.venv/bin/python -m pip install --disable-pip-version-check --quiet --dry-run \
+        --ignore-installed --no-deps --report - "$wanted" 2>>"$LOG") || return 0
+    if grep -Eq '"(nvidia|cuda)-' <<<"$report"; then
+        say "      this machine has no NVIDIA card, and pip's package index has PyTorch for those only (3 GB)." \
+            "      For the small build: Ctrl-C, then PIP_EXTRA_INDEX_URL=<index of PyTorch's CPU builds> ./install.sh"
+    fi
+}
+
 # The mark stands while .venv is half made; one found at the start means: begin anew.
 install_python_packages() {
     if [ -e .venv/.half-made ] || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
@@ -204,6 +218,7 @@ install_python_packages() {
     touch .venv/.half-made
     [ -x .venv/bin/python ] || quietly "$(find_python)" -m venv .venv
     SCRATCH=$(mktemp -d)
+    look_at_torch
     quietly env TMPDIR="$SCRATCH" .venv/bin/python -m pip install --disable-pip-version-check --editable .
     quietly .venv/bin/python -m compileall -q .venv/lib base pai agents supervisor workers portal
     cp pyproject.toml .venv/.installed

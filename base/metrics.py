@@ -5,10 +5,14 @@ Labels have few values by design: an agent's name, a stream's name, a route, nev
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram, generate_latest
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE
 
-__all__ = ["CONTENT_TYPE", "render"]
+__all__ = ["CONTENT_TYPE", "Reading", "render"]
 
 agent_tasks_total = Counter(
     "agent_tasks_total",
@@ -62,6 +66,34 @@ redis_queue_depth = Gauge(
 )
 
 
-def render() -> bytes:
-    """All metrics of this process as text for Prometheus; serve it as `CONTENT_TYPE`."""
-    return generate_latest()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """A gauge of another process, read just now: values by the labels' values, in their order."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+    values: Mapping[tuple[str, ...], float]
+
+
+def render(readings: Iterable[Reading] = ()) -> bytes:
+    """All metrics of this process as text for Prometheus, and `readings` of others; serve it as
+    `CONTENT_TYPE`.
+    """
+    registry = CollectorRegistry()
+    registry.register(_Read(tuple(readings)))
+    return generate_latest() + generate_latest(registry)
+
+
+class _Read:
+    """Readings as the library wants them."""
+
+    def __init__(self, readings: tuple[Reading, ...]) -> None:
+        self._readings = readings
+
+    def collect(self) -> Iterable[Metric]:
+        for reading in self._readings:
+            family = GaugeMetricFamily(reading.name, reading.help, labels=reading.labels)
+            for labels, value in sorted(reading.values.items()):
+                family.add_metric(labels, value)
+            yield family

@@ -19,6 +19,7 @@ from portal.auth import Auth
 from portal.desk import Desk
 from portal.door import Door
 from portal.feed import Feed
+from portal.gauges import Gauges
 from portal.trail import Trail
 
 
@@ -65,6 +66,7 @@ def create(settings: Settings, stop: asyncio.Event | None = None) -> FastAPI:
                 limiter=limiter,
                 seats=limits.Seats(limiter.rates.websocket.connections),
                 trail=trail,
+                gauges=Gauges(bus),
             )
             tasks = [
                 asyncio.create_task(feed.run(), name="feed"),

@@ -15,7 +15,14 @@ from base.errors import AIError
 from base.prices import Models
 from base.settings import Settings
 from base.store import Store
-from portal import cli_audit, cli_doctor_sandbox, cli_mcp, cli_secrets
+from portal import (
+    cli_audit,
+    cli_doctor_memory,
+    cli_doctor_sandbox,
+    cli_mcp,
+    cli_secrets,
+    cli_telos,
+)
 
 DISK_FREE_BYTES = 2 * 2**30
 WAIT_S = 5.0
@@ -61,6 +68,7 @@ def checks(settings: Settings) -> list[dict[str, Any]]:
         ("portal", _portal, f"ai-infra up; see {settings.logs}/portal.log"),
         ("model", _model, "ai-infra up; or check the key and ANTHROPIC_BASE_URL"),
         ("agents", _agents, f"ai-infra agents restart NAME; see {settings.logs}"),
+        *cli_doctor_memory.CHECKS,
         ("audit log", cli_audit.head_age, "ai-infra up; then ai-infra audit verify"),
         ("dead letters", _dead, "ai-infra dlq list; then replay or purge"),
     ]
@@ -71,7 +79,7 @@ def checks(settings: Settings) -> list[dict[str, Any]]:
         except AIError as error:
             ok, detail = False, str(error)
         found.append({"name": name, "ok": ok, "detail": detail, "mend": mend})
-    return found + cli_mcp.rows(settings)
+    return found + cli_mcp.rows(settings) + cli_telos.rows(settings)
 
 
 def _get(settings: Settings, path: str) -> httpx.Response:

@@ -16,6 +16,7 @@ from base.settings import Settings
 from base.store import Store
 from portal.auth import Auth, Caller
 from portal.feed import Feed
+from portal.gauges import Gauges
 from portal.limits import Seats
 from portal.trail import Trail, event
 
@@ -34,6 +35,7 @@ class Desk:
     limiter: Limiter
     seats: Seats
     trail: Trail
+    gauges: Gauges
 
     def tell(self, found: AuditEvent) -> None:
         """Have it written down; never waits."""

@@ -177,4 +177,5 @@ async def metrics_page(request: Request) -> Response:
     forwarded = "x-forwarded-for" in request.headers
     if forwarded or not (peer and ipaddress.ip_address(peer).is_loopback):
         admin_only(await door.caller_of(request))
-    return Response(metrics.render(), media_type=metrics.CONTENT_TYPE)
+    readings = await door.desk_of(request).gauges.read()
+    return Response(metrics.render(readings), media_type=metrics.CONTENT_TYPE)
