@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agents import model, prompt, tool_audit
+from agents import model, prompt, recollect, tool_audit
 from agents.parts import Parts
 from agents.task import Task, calls
 from pai import criteria
@@ -14,7 +14,7 @@ from pai.record import Record
 
 async def frame(parts: Parts, task: Task, step: Step) -> None:
     """One framing call. After the last, the gate's faults are kept for one more asking."""
-    open_task(parts, task)
+    await open_task(parts, task)
     again = task.state.gate_faults if step.again else ()
     text = prompt.framing(step.phases, again)
     if task.state.frozen:
@@ -46,9 +46,9 @@ async def frame(parts: Parts, task: Task, step: Step) -> None:
         parts.transcript.line(f"! {fault}", "33")
 
 
-def freeze(parts: Parts, task: Task) -> None:
+async def freeze(parts: Parts, task: Task) -> None:
     """From here on the criteria stand. What was unusable is said aloud."""
-    open_task(parts, task)
+    await open_task(parts, task)
     task.add("frozen", criteria=[one.model_dump(mode="json") for one in task.criteria])
     for one in task.criteria:
         parts.transcript.line(f"□ {one.id} {one.text}  [{one.probe.kind}]")
@@ -56,14 +56,15 @@ def freeze(parts: Parts, task: Task) -> None:
         parts.transcript.line("going on with the criteria that are usable", "33")
 
 
-def open_task(parts: Parts, task: Task) -> None:
-    """Say what was asked, once."""
+async def open_task(parts: Parts, task: Task) -> None:
+    """Say what was asked and what memory knows about it, once."""
     if task.told("opening"):
         return
+    await recollect.recollect(parts, task)
     user_id = task.order.user_id
     if parts.notes.tainted(user_id):
         task.taint("a broadcast")
-    task.tell("opening", prompt.opening(task.order, parts.notes.of(user_id)))
+    task.tell("opening", prompt.opening(task.order, parts.notes.of(user_id), task.recalled))
 
 
 def forced(task: Task, reply: Record, name: str) -> dict[str, Any]:

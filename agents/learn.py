@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
-from agents import frame, model, verify
+from agents import frame, lesson, model, verify
 from agents.parts import Parts
 from agents.task import Task
-from base.errors import AIError, ModelError
+from base import log, streams
+from base.errors import AIError, BusError, ModelError
 from base.messages import Outcome, Status, Verdict
+from pai.client import told
+from pai.shapes import Learned, Told
 
+logger = log.get("learn")
+AGAIN_S = 1.0
 NOTHING_MEASURED = "Nothing was measured: the task had no criteria."
 
 
@@ -26,11 +32,21 @@ async def reflect(parts: Parts, task: Task) -> None:
         await frame.settle(parts, task, reply, "reflect", "Noted.")
     except ModelError as error:
         given = {"went_badly": f"no reflection: {error}"}
-    task.add("reflected", answers={key: str(value) for key, value in given.items()})
+    lessons = lesson.reflected(given.pop("lessons", None))
+    answers = {key: str(value) for key, value in given.items()}
+    task.add("reflected", answers=answers, lessons=lessons)
 
 
-def learn(task: Task) -> None:
-    """Write the facts that were measured, and the model's answers beside them."""
+async def learn(parts: Parts, task: Task) -> None:
+    """Write the facts that were measured and the model's answers beside them, and tell memory
+    what the task taught: first into the journal, so that it is told once more, never otherwise.
+    """
+    taught = next((r["learned"] for r in task.records if r["kind"] == "taught"), None)
+    if taught is None:
+        taught = [one.model_dump(mode="json") for one in lesson.learned(task)]
+        task.add("taught", sync=True, learned=taught)
+    if taught:
+        await _tell(parts, task, taught)
     verdicts = [one.verdict for one in task.checked]
     failed_tools = sum(r["kind"] == "result" and not r["ok"] for r in task.records)
     lines = [
@@ -50,6 +66,32 @@ def learn(task: Task) -> None:
     task.add("learned", lines=lines)
 
 
+async def _tell(parts: Parts, task: Task, taught: list[dict[str, Any]]) -> None:
+    """Publish the lessons; the keeper makes their ids from the task's, so twice is once."""
+    order = task.order
+    learned = tuple(Learned.model_validate(one) for one in taught)
+    what = Told(
+        verb="learned",
+        user_id=order.user_id,
+        agent=order.agent,
+        task_id=order.task_id,
+        root_id=order.root_id,
+        conversation_id=order.conversation_id,
+        tainted=task.tainted,
+        learned=learned,
+    )
+    while True:
+        try:
+            await parts.bus.publish(streams.MEMORY, told(parts.spec.name, what))
+            break
+        except BusError as error:
+            logger.warning("redis did not take it; again", error=str(error))
+            await parts.reins.safe_point(task)
+            await asyncio.sleep(AGAIN_S)
+    for one in learned:
+        parts.transcript.line(f"✎ {one.phase}: {one.lesson} (when {one.applies_when})", "34")
+
+
 def end(task: Task) -> None:
     """The outcome, from what was measured."""
     if task.handed is not None:
@@ -62,13 +104,13 @@ def end(task: Task) -> None:
             answer = f"{answer}\n\n({NOTHING_MEASURED})".strip()
         _close(task, Status.COMPLETED, answer=answer, notes="" if measured else NOTHING_MEASURED)
         return
-    told = f"after {task.state.round} of {task.state.tier.rounds} rounds not everything passed"
+    missing = f"after {task.state.round} of {task.state.tier.rounds} rounds not everything passed"
     missed = verify.report(task.checked)
     _close(
         task,
         Status.FAILED,
-        answer=f"Not done: {told}.\n{missed}\n\nThe agent's own account:\n{answer}".strip(),
-        error=f"{told}: {missed.splitlines()[0].removeprefix('- ')}",
+        answer=f"Not done: {missing}.\n{missed}\n\nThe agent's own account:\n{answer}".strip(),
+        error=f"{missing}: {missed.splitlines()[0].removeprefix('- ')}",
     )
 
 

@@ -8,7 +8,8 @@ text.
 from __future__ import annotations
 
 import re
-from typing import TextIO
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
 
 from base.messages import Checked, Usage, Verdict, WorkOrder
 from base.redact import Flow, redact
@@ -71,6 +72,18 @@ class Transcript:
             self.line("  " + short(line, WIDTH - 4), "2" if ok else "31")
         if len(lines) > RESULT_LINES:
             self.line(f"  … {len(lines) - RESULT_LINES} more lines", "2")
+
+    def recalled(self, entries: Sequence[Mapping[str, Any]], note: str) -> None:
+        """What memory told the task, each with where it is from and what spoke for it."""
+        if note:
+            self.line(f"memory: {note}", "33")
+        for one in entries:
+            sign = "✎" if one.get("applies_when") else "◷"
+            self.line(short(redact(f"{sign} {one['about']}: {one['text']}"), WIDTH - 1), "34")
+            if one["why"]:
+                self.line(
+                    "    " + short(redact("because " + "; ".join(one["why"])), WIDTH - 6), "2"
+                )
 
     def criterion(self, checked: Checked) -> None:
         mark, colour = MARKS[checked.verdict]

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import ValidationError
+
 from base import streams
 from base.bus import Bus
 from base.deadline import Deadline
+from base.errors import BusError
 from base.messages import Message, Type
 from pai.shapes import Found, Item, Memory, Query, Told
 
@@ -24,17 +27,15 @@ class MemoryClient:
 
     async def search(self, query: Query, deadline: Deadline | None = None) -> Found:
         """What is remembered about it. Raises InputError for a query that cannot be."""
-        return Found.model_validate(
-            await self._ask("search", {"query": query.model_dump(mode="json")}, deadline, SEARCH_S)
-        )
+        given = {"query": query.model_dump(mode="json")}
+        return _found(await self._ask("search", given, deadline, SEARCH_S))
 
     async def learnings(self, query: Query, deadline: Deadline | None = None) -> tuple[Item, ...]:
-        """The learnings whose trigger matches the situation in `query.text`, best first, no
-        task or agent having supplied more than a fifth of them.
+        """The learnings whose trigger matches the situation in `query.text` of `query.agent`, best
+        first, no task or agent having supplied more than a fifth of them (`pai/learn.py`).
         """
         given = {"query": query.model_dump(mode="json")}
-        found = await self._ask("learnings", given, deadline, SEARCH_S)
-        return Found.model_validate(found).items
+        return _found(await self._ask("learnings", given, deadline, SEARCH_S)).items
 
     async def recent(
         self, user_id: str, *, phase: str | None = None, limit: int = 50
@@ -49,6 +50,26 @@ class MemoryClient:
         given = {"memories": [one.model_dump(mode="json") for one in memories]}
         ids: list[str] = (await self._ask("remember", given, None, WRITE_S))["ids"]
         return ids
+
+    async def write(
+        self,
+        text: str,
+        *,
+        kind: str,
+        tags: Sequence[str],
+        user_id: str,
+        agent: str,
+        task_id: str,
+        tainted: bool,
+    ) -> str:
+        """Remember what an agent wrote down in a task; its id. A hot memory."""
+        given = {"text": text, "kind": kind, "tags": list(tags), "tainted": tainted}
+        given |= {"user_id": user_id, "agent": agent, "task_id": task_id}
+        return str((await self._ask("write", given, None, WRITE_S))["id"])
+
+    async def running(self) -> bool:
+        """Whether there is a keeper here, so that an ask is worth waiting for."""
+        return await self._bus.served(streams.SERVICE_MEMORY)
 
     async def forget(self, user_id: str, ids: Sequence[str]) -> dict[str, Any]:
         """Remove them everywhere; the proof: for each id what was removed from where and that
@@ -75,6 +96,13 @@ class MemoryClient:
             {"verb": verb, **payload},
             deadline=deadline or Deadline.after(limit_s),
         )
+
+
+def _found(answer: dict[str, Any]) -> Found:
+    try:
+        return Found.model_validate(answer)
+    except ValidationError as error:
+        raise BusError(f"memory gave no such answer: {error.errors()[0]['msg']}") from error
 
 
 def told(source: str, what: Told) -> Message:
