@@ -8,7 +8,7 @@ from base import program
 def main() -> None:
     from pai import keeper
 
-    program.run(keeper.NAME, keeper.main)
+    program.run("memory", keeper.main)
 
 
 if __name__ == "__main__":

@@ -145,7 +145,10 @@ def stats(
 ) -> None:
     """How much is remembered, where, and how the workers do."""
     found = call("GET", "/api/memory/stats", params={"everybody": everybody or None})
-    show(found, True) if as_json else typer.echo("\n".join(outline(found)))
+    if as_json:
+        show(found, True)
+    else:
+        typer.echo("\n".join([*counted(found.pop("tiers")), *outline(found)]))
 
 
 @app.command()
@@ -154,7 +157,7 @@ def maintain(as_json: AsJson = False) -> None:
     from pai.client import MemoryClient
 
     done = keeper(lambda bus: MemoryClient(bus).maintain())
-    show(done, True) if as_json else typer.echo("\n".join(outline(done)))
+    show(done, True) if as_json else typer.echo("\n".join(outline(done)) or "nothing was due")
 
 
 def keeper(do: Callable[[Any], Awaitable[T]]) -> T:
@@ -184,7 +187,7 @@ def told(item: dict[str, Any]) -> str:
     when = datetime.fromisoformat(memory["created_at"]).astimezone()
     who = memory["speaker"] or memory["agent"]
     place = [f"{when:%Y-%m-%d %H:%M}", who, memory["file"] or memory["source"]]
-    head = f"{item['score']:.2f}  {item['tier']} {memory['collection']}/{memory['kind']}"
+    head = f"{item['score']:.3g}  {item['tier']} {memory['collection']}/{memory['kind']}"
     if memory["tainted"]:
         head += typer.style("  stands on text from outside", fg="yellow")
     lines = [typer.style(head, bold=True) + "  " + neutral("  ".join(filter(None, place)))]
@@ -198,6 +201,17 @@ def told(item: dict[str, Any]) -> str:
         typer.style(f"    {memory['id']}" + (f"  {neutral(why)}" if why else ""), dim=True)
     )
     return "\n".join(lines)
+
+
+def counted(tiers: dict[str, dict[str, dict[str, int]]]) -> list[str]:
+    """How many of what are where, as a table."""
+    heads = [*next(iter(tiers.values()), {}), "bytes of text"]
+    lines = [f"{'':<6}" + "".join(f"{head:>15}" for head in heads)]
+    for tier, found in tiers.items():
+        numbers = [one["count"] for one in found.values()]
+        numbers.append(sum(one["size_bytes"] for one in found.values()))
+        lines.append(f"{tier:<6}" + "".join(f"{number:>15,}" for number in numbers))
+    return lines
 
 
 def outline(value: dict[str, Any], indent: int = 0) -> list[str]:

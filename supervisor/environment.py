@@ -26,7 +26,10 @@ AWS_NAMES = {
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
     "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "AWS_EC2_METADATA_DISABLED",
 }  # fmt: skip
-PREFIXES = ("AI_INFRA_", "LC_", "PYTHON", "PIP_", "NPM_CONFIG_", "npm_config_", "UV_", "XDG_")
+PREFIXES = (
+    "AI_INFRA_", "LC_", "PYTHON", "PIP_", "NPM_CONFIG_", "npm_config_", "UV_", "XDG_",
+    "CUDA_", "NVIDIA_", "OMP_", "MKL_", "KMP_", "TORCH", "HF_", "QDRANT_",
+)  # fmt: skip
 PRIVATE = re.compile(r"(?i)(token|passw(or)?d|secret|_auth|api_?key)$")
 #: Addresses that may hold a password, and the secret that it becomes.
 ADDRESSES = {"AI_INFRA_REDIS_URL": REDIS_PASSWORD, "AI_INFRA_POSTGRES_DSN": POSTGRES}

@@ -12,7 +12,10 @@ from supervisor.windows import Program, Windows
 AGENTS_SESSION = "ai-infrastructure"
 SERVICES_SESSION = "ai-services"
 REDIS, POSTGRES, REHEARSAL, PORTAL, WATCH = "redis", "postgres", "rehearsal", "portal", "watch"
+WORKERS, MEMORY = "workers", "memory"
 SUPERVISOR, MONITOR, LOGS = "supervisor", "monitor", "logs"
+#: The services that are programs of ours, as the window `logs` shows them.
+OURS = (PORTAL, MEMORY, WORKERS, WATCH)
 #: Windows 1..5 are the seed plan's agents; monitor and logs have fixed places after them.
 MONITOR_INDEX, LOGS_INDEX = 6, 7
 #: Silence for so many heartbeats is suspect; so many more confirm it.
@@ -43,7 +46,7 @@ def agents(settings: Settings) -> tuple[Program, ...]:
     more = [name for name in names if name not in shipped]
     index_of = dict(zip(shipped, places, strict=False))
     index_of |= dict(zip(more, range(LOGS_INDEX + 1, 100), strict=False))
-    logs = [settings.logs / f"{name}.log" for name in (SUPERVISOR, *names, PORTAL, WATCH)]
+    logs = [settings.logs / f"{name}.log" for name in (SUPERVISOR, *names, *OURS)]
     found = [
         Program(name=SUPERVISOR, index=0, command=_python("supervisor"), beats=True),
         *(
@@ -67,18 +70,24 @@ def agents(settings: Settings) -> tuple[Program, ...]:
 
 
 def services(settings: Settings) -> tuple[Program, ...]:
-    """Windows of the services' session, in the order in which they start."""
+    """Windows of the services' session, in the order in which they start. The workers load the
+    longest, so they begin before what they do not need.
+    """
     wanted = {
         REDIS: settings.redis_url is None,
         POSTGRES: settings.postgres_dsn is None,
+        WORKERS: True,
         REHEARSAL: settings.rehearsal,
+        MEMORY: True,
         PORTAL: True,
         WATCH: True,
     }
     commands = {
         REDIS: _python("supervisor", "redis"),
         POSTGRES: _python("supervisor", "postgres"),
+        WORKERS: _python("workers", "embed", "score"),
         REHEARSAL: _python("workers", "rehearsal"),
+        MEMORY: _python("pai"),
         PORTAL: _python("portal"),
         WATCH: ("sh", "-c", KEEP, "keep", *_python("supervisor", "watch")),
     }

@@ -29,12 +29,14 @@ from base.errors import ConflictError, NotRunningError, SettingsError, WindowsEr
 from base.settings import Settings
 from base.store import Store
 from supervisor import environment, layout, status, stores
-from supervisor.layout import PORTAL, POSTGRES, REDIS, REHEARSAL, WATCH
+from supervisor.layout import MEMORY, PORTAL, POSTGRES, REDIS, REHEARSAL, WATCH, WORKERS
 from supervisor.windows import NO_TMUX, Pane, Presence, Program, Sight, Windows
 
 READY_S = 60.0
 ALL_RUN_S = 90.0
 PORTAL_STOP_S = 10.0
+#: The keeper ends what it moves before it leaves.
+MEMORY_STOP_S = 20.0
 Say = Callable[[str], None]
 
 
@@ -88,6 +90,7 @@ async def _up(settings: Settings, say: Say) -> dict[str, Any]:
     if REDIS in programs:
         await _wait(session, REDIS, partial(stores.redis_answers, settings), settings)
         say(f"redis     answers on {settings.redis_socket}")
+    await _start(session, programs[WORKERS])
     if POSTGRES in programs:
         await _wait(session, POSTGRES, partial(stores.postgres_answers, settings), settings)
         await asyncio.to_thread(stores.make_database, settings)
@@ -106,6 +109,9 @@ async def _up(settings: Settings, say: Say) -> dict[str, Any]:
         say(f"{name:<9} listens on {settings.host}:{port}")
     count = await _all_run(settings)
     say(f"agents    {count} windows run in tmux session {layout.AGENTS_SESSION}")
+    await _wait(session, MEMORY, partial(status.memory_answers, settings), settings)
+    await _wait(session, WORKERS, partial(status.embeds, settings), settings)
+    say("memory    answers, and what is said is embedded")
     return await status.report(settings)
 
 
@@ -237,6 +243,9 @@ async def _down(settings: Settings, say: Say) -> None:
     say("agents    stopped")
     await _stop(sight, (PORTAL, REHEARSAL), signal.SIGTERM, PORTAL_STOP_S)
     say("portal    stopped")
+    for name in (MEMORY, WORKERS):
+        await _stop(sight, (name,), signal.SIGTERM, MEMORY_STOP_S)
+    say("memory    stopped")
     for name, pid, number in (
         (POSTGRES, stores.postgres_pid(settings), signal.SIGINT),
         (REDIS, stores.redis_pid(settings), signal.SIGTERM),

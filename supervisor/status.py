@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import psutil
@@ -66,12 +67,26 @@ async def ask_restart(settings: Settings, name: str) -> None:
     await _ask(settings, {"verb": "restart", "agent": name})
 
 
-async def _ask(settings: Settings, payload: dict[str, Any]) -> dict[str, Any] | None:
+def memory_answers(settings: Settings, _pid: int = 0) -> bool:
+    """Whether the keeper of memory answers."""
+    payload = {"verb": "stats", "user_id": None}
+    return asyncio.run(_ask(settings, payload, streams.SERVICE_MEMORY)) is not None
+
+
+def embeds(settings: Settings, _pid: int = 0) -> bool:
+    """Whether a worker embeds: its model is loaded and warm."""
+    found = asyncio.run(_ask(settings, {"verb": "info"}, streams.SERVICE_EMBED))
+    return bool(found and found.get("ready"))
+
+
+async def _ask(
+    settings: Settings, payload: dict[str, Any], name: str = streams.SERVICE_WATCH
+) -> dict[str, Any] | None:
     if settings.redis_url is None and not settings.redis_socket.exists():
         return None
     bus = Bus(settings.redis, "status")
     try:
-        return await bus.ask(streams.SERVICE_WATCH, payload, deadline=Deadline.after(ASK_S))
+        return await bus.ask(name, payload, deadline=Deadline.after(ASK_S))
     except (BusError, NoAnswerError):
         return None
     finally:

@@ -2,7 +2,8 @@
 
 `python -m agents|portal|workers` and the supervisor's loop come from a folder on PYTHONPATH:
 each sends heartbeats (or listens on its port) and does what `act/<name>` says:
-`exit N` at the start, `silent` (no heartbeats), `deaf` (ignores SIGTERM).
+`exit N` at the start, `silent` (no heartbeats), `deaf` (ignores SIGTERM), `slow N` (a service
+that answers after so many seconds).
 """
 
 from __future__ import annotations
@@ -34,16 +35,33 @@ from base.bus import Bus
 from base.messages import Heartbeat, Message, Type
 from base.settings import load
 
-async def main(name, port=None):
+def began(name):
     settings = load()
     act = settings.home / "act" / name
     word = act.read_text().split() if act.exists() else []
     if word[:1] == ["exit"]:
         print("last words of", name, flush=True)
         sys.exit(int(word[1]))
-    loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    loop.add_signal_handler(signal.SIGTERM, (lambda: None) if "deaf" in word else stop.set)
+    asyncio.get_running_loop().add_signal_handler(
+        signal.SIGTERM, (lambda: None) if "deaf" in word else stop.set)
+    return settings, act, word, stop
+
+async def serve(name, service):
+    settings, act, word, stop = began(name)
+    if word[:1] == ["slow"]:
+        await asyncio.sleep(float(word[1]))
+    bus = await Bus.open(settings.redis, name)
+    async def answer(payload):
+        return {"ready": True}
+    serving = asyncio.create_task(bus.serve(service, answer))
+    await stop.wait()
+    serving.cancel()
+    with (settings.home / "ended").open("a") as ended:
+        print(name, file=ended)
+
+async def main(name, port=None):
+    settings, act, word, stop = began(name)
     if port:
         server = socket.create_server((settings.host, port))
         await stop.wait()
@@ -67,9 +85,13 @@ FILES = {
     "portal/__main__.py": """import asyncio, stand_in
 from base.settings import load
 asyncio.run(stand_in.main("portal", load().port))""",
-    "workers/__main__.py": """import asyncio, stand_in
+    "workers/__main__.py": """import asyncio, stand_in, sys
 from base.settings import load
-asyncio.run(stand_in.main("rehearsal", load().rehearsal_port or load().port + 1))""",
+if sys.argv[1:] == ["rehearsal"]:
+    asyncio.run(stand_in.main("rehearsal", load().rehearsal_port or load().port + 1))
+else:
+    asyncio.run(stand_in.serve("workers", sys.argv[1]))""",
+    "pai/__main__.py": "import asyncio, stand_in\nasyncio.run(stand_in.serve('memory', 'memory'))",
     "sitecustomize.py": """import sys, types
 async def main(settings, stop):
     import stand_in

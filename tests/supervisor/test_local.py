@@ -20,7 +20,7 @@ from installation import free_ports
 from stand_ins import Home, home, need_tmux, within
 
 from base.settings import Settings
-from supervisor import environment, stores
+from supervisor import environment, status, stores
 
 KEY = "sk-test-not-a-real-key"
 
@@ -51,6 +51,25 @@ def test_up_twice_then_down_leaves_nothing(fresh: Home) -> None:
     fresh.run("down")
     fresh.run("up")
     assert fresh.status()["state"] == "up"
+
+
+def test_up_waits_for_memory_last_and_down_ends_it_in_order(fresh: Home) -> None:
+    fresh.act("workers", "slow 4")
+    said = fresh.run("up").stdout
+    lines = [line.split()[0] for line in said.splitlines()]
+    assert lines[-3:] == ["agents", "memory", "ready"]
+    assert status.embeds(Settings(home=fresh.folder))
+    fresh.run("down")
+    assert (fresh.folder / "ended").read_text().split() == ["memory", "workers"]
+
+
+def test_workers_that_cannot_start_are_named_when_the_rest_runs(fresh: Home) -> None:
+    fresh.act("workers", "exit 4")
+    done = fresh.run("up", check=False)
+    assert done.returncode == 1
+    assert "ai-infra: workers " in done.stderr
+    assert "last words of workers" in done.stderr
+    assert fresh.window("portal")["state"] == "running"
 
 
 def test_two_homes_side_by_side(fresh: Home) -> None:
