@@ -1,4 +1,4 @@
-"""Vectors from the embedding worker, over the bus."""
+"""The asking side of the service `embed`: texts to vectors, over the bus."""
 
 from __future__ import annotations
 
@@ -13,31 +13,60 @@ from numpy.typing import NDArray
 from base import streams
 from base.bus import Bus
 from base.deadline import Deadline
+from base.errors import BusError, InputError
+
+#: Texts in one request; a longer list is asked for in several.
+CHUNK_TEXTS = 512
+QUERY_S = 5.0
+BULK_S = 120.0
+INFO_S = 5.0
+
+Priority = Literal["query", "bulk"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vectors:
-    """`matrix`: float32 (n, dim), a row a text, each of length 1; `model` names whose they are."""
+    """`matrix`: (texts, dim) of float32, each row of length 1, in the order of the texts.
+
+    Vectors of two names of `model` are never compared.
+    """
 
     model: str
     matrix: NDArray[np.float32]
 
 
 class Embedder:
-    """Asks the worker. Every call raises NoAnswerError when it does not run."""
+    """Every call raises NoAnswerError when no embedding worker answers before the deadline."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
     async def embed(
-        self, texts: Sequence[str], priority: Literal["query", "bulk"], deadline: Deadline
+        self,
+        texts: Sequence[str],
+        priority: Priority = "query",
+        deadline: Deadline | None = None,
     ) -> Vectors:
-        """1 to 512 texts. Raises InputError."""
-        payload = {"verb": "embed", "texts": list(texts), "priority": priority}
-        found = await self._bus.ask(streams.SERVICE_EMBED, payload, deadline=deadline)
-        raw = np.frombuffer(base64.b64decode(found["vectors"]), dtype="<f4")
-        return Vectors(model=found["model"], matrix=raw.reshape(len(texts), found["dim"]))
+        """The vector of each text. Raises InputError for none.
 
-    async def info(self, deadline: Deadline) -> dict[str, Any]:
-        """What the worker says of itself."""
-        return await self._bus.ask(streams.SERVICE_EMBED, {"verb": "info"}, deadline=deadline)
+        A query goes ahead of bulk. BusError when workers of two models answered.
+        """
+        if not texts:
+            raise InputError("no texts to embed")
+        limit = deadline or Deadline.after(QUERY_S if priority == "query" else BULK_S)
+        parts, models = list[NDArray[np.float32]](), set[str]()
+        for start in range(0, len(texts), CHUNK_TEXTS):
+            chunk = list(texts[start : start + CHUNK_TEXTS])
+            asked = {"verb": "embed", "texts": chunk, "priority": priority}
+            found = await self._bus.ask(streams.SERVICE_EMBED, asked, deadline=limit)
+            raw = base64.b64decode(found["vectors"])
+            parts.append(np.frombuffer(raw, dtype="<f4").reshape(len(chunk), found["dim"]))
+            models.add(found["model"])
+        if len(models) > 1:
+            raise BusError(f"workers of several models answer: {', '.join(sorted(models))}")
+        return Vectors(model=models.pop(), matrix=np.concatenate(parts))
+
+    async def info(self, deadline: Deadline | None = None) -> dict[str, Any]:
+        """What the worker says of itself; docs/memory.md lists the fields."""
+        limit = deadline or Deadline.after(INFO_S)
+        return await self._bus.ask(streams.SERVICE_EMBED, {"verb": "info"}, deadline=limit)

@@ -1,10 +1,16 @@
-"""`python -m workers rehearsal`: run one worker until SIGTERM or SIGINT."""
+"""`python -m workers rehearsal | embed [score] | score [embed]`: run until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
+import os
 import sys
 
 from base import program
+
+USAGE = "usage: python -m workers rehearsal | embed [score] | score [embed]"
+#: How long a compute thread spins for its next piece before it sleeps, in rounds of libgomp. Its
+#: own default is some 10 ms, which on a shared machine is taken from everybody else.
+SPIN_ROUNDS = "1000"
 
 
 def main() -> None:
@@ -13,8 +19,16 @@ def main() -> None:
             from workers import rehearsal
 
             program.run("rehearsal", rehearsal.main)
+        case [("embed" | "score"), *_] as names if len(set(names)) == len(names) and set(names) <= {
+            "embed",
+            "score",
+        }:
+            os.environ.setdefault("GOMP_SPINCOUNT", SPIN_ROUNDS)
+            from workers import serve
+
+            program.run("workers", serve.main(names))
         case _:
-            sys.exit("usage: python -m workers rehearsal")
+            sys.exit(USAGE)
 
 
 if __name__ == "__main__":

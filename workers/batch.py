@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -30,6 +31,7 @@ REGROW_BATCHES = 64
 #: A bulk batch shall not keep a query waiting for longer than about this.
 SLICE_S = 0.1
 LEAST_TOKENS = 256
+RECENT = 100
 
 logger = log.get("batch")
 
@@ -56,26 +58,34 @@ class Piece(Generic[I, R]):
 
 
 def take(
-    waiting: Sequence[Piece[Any, Any]], budget_tokens: int, count_max: int
+    waiting: Sequence[Piece[Any, Any]], budget_tokens: int, *, padded: bool
 ) -> list[Piece[Any, Any]]:
     """The next batch out of what waits, longest first; never empty when something waits.
 
-    All queries or all bulk. It has the longest piece of the oldest request, and those nearest to
-    it in length downwards while length of the longest x count stays within the budget: what is
-    padded is little. A piece above the budget goes alone.
+    All queries or all bulk. Queries go by age; bulk beginning with the longest of the oldest
+    request and then those nearest below it in length. The batch costs the sum of its tokens, or
+    count x the longest where it is `padded`, and that stays within the budget; a piece above the
+    budget goes alone.
     """
     live = [one for one in waiting if not one.future.done()]
     if any(not one.bulk for one in live):
-        live = [one for one in live if not one.bulk]
-    if not live:
-        return []
-    first = min(live, key=lambda one: (one.order, -one.tokens))
-    fitting = sorted(
-        (one for one in live if one.tokens <= first.tokens and one is not first),
-        key=lambda one: (-one.tokens, one.order),
-    )
-    room = min(count_max, max(1, budget_tokens // max(1, first.tokens)))
-    return [first, *fitting[: room - 1]]
+        live = sorted((one for one in live if not one.bulk), key=_age)
+    elif live:
+        longest = min(live, key=_age).tokens
+        live = sorted(live, key=lambda one: (one.tokens > longest, -one.tokens, one.order))
+    found, sum_tokens, longest_tokens = list[Piece[Any, Any]](), 0, 0
+    for one in live:
+        sum_tokens += one.tokens
+        longest_tokens = max(longest_tokens, one.tokens)
+        cost_tokens = longest_tokens * (len(found) + 1) if padded else sum_tokens
+        if found and cost_tokens > budget_tokens:
+            break
+        found.append(one)
+    return sorted(found, key=lambda one: -one.tokens)
+
+
+def _age(one: Piece[Any, Any]) -> tuple[int, int]:
+    return one.order, -one.tokens
 
 
 class Work(Generic[I, R]):
@@ -85,7 +95,7 @@ class Work(Generic[I, R]):
 
     def __init__(
         self, core: Core, name: str, forward: Callable[[list[I]], Sequence[R]],
-        budget_tokens: Callable[[], int], count_max: int,
+        budget_tokens: Callable[[], int], padded: bool,
     ) -> None:  # fmt: skip
         self.name = name
         self.waiting: list[Piece[I, R]] = []
@@ -93,10 +103,11 @@ class Work(Generic[I, R]):
         self.items = 0
         self.tokens = 0
         self.busy_s = 0.0
+        self._recent: deque[int] = deque(maxlen=RECENT)
         self._core = core
         self._forward = forward
         self._limit_tokens = budget_tokens
-        self._count_max = count_max
+        self._padded = padded
         self._shrunk_tokens: int | None = None
         self._fitted = 0
 
@@ -106,8 +117,13 @@ class Work(Generic[I, R]):
         return self.tokens / self.busy_s if self.busy_s else 0.0
 
     @property
+    def batch_items(self) -> float:
+        """Items in one batch, on average of the last 100; 0 before the first."""
+        return sum(self._recent) / len(self._recent) if self._recent else 0.0
+
+    @property
     def budget_tokens(self) -> int:
-        """Padded tokens of one batch as it stands: what fits the memory, less what did not."""
+        """Tokens of one batch as it stands: what fits the memory, less what did not."""
         limit_tokens = self._limit_tokens()
         return (
             limit_tokens if self._shrunk_tokens is None else min(self._shrunk_tokens, limit_tokens)
@@ -141,7 +157,7 @@ class Work(Generic[I, R]):
         if self.tokens_per_s and all(one.bulk for one in self.waiting):
             slice_tokens = max(LEAST_TOKENS, int(self.tokens_per_s * SLICE_S))
             budget_tokens = min(budget_tokens, slice_tokens)
-        batch = take(self.waiting, budget_tokens, self._count_max)
+        batch = take(self.waiting, budget_tokens, padded=self._padded)
         taken = {id(one) for one in batch}
         self.waiting = [
             one for one in self.waiting if id(one) not in taken and not one.future.done()
@@ -166,30 +182,32 @@ class Work(Generic[I, R]):
             found = await self._core.call(lambda: self._forward([one.item for one in part]))
         except Exception as error:  # handed on: to the callers, or to a smaller batch
             return error
-        self.busy_s += loop.time() - began_s
-        self.batches += 1
-        self.items += len(part)
-        self.tokens += sum(one.tokens for one in part)
-        self._grow()
+        self._count(part, loop.time() - began_s)
         for one, result in zip(part, found, strict=True):
             if not one.future.done():
                 one.future.set_result(result)
         return None
 
-    async def _shrink(self, part: list[Piece[I, R]]) -> None:
-        padded_tokens = max(one.tokens for one in part) * len(part)
-        self._shrunk_tokens = max(LEAST_TOKENS, min(self.budget_tokens, padded_tokens) // 2)
-        self._fitted = 0
-        logger.warning("ran out of memory", work=self.name, budget_tokens=self._shrunk_tokens)
-        await self._core.call(self._core.machine.relieve)
-
-    def _grow(self) -> None:
+    def _count(self, part: list[Piece[I, R]], took_s: float) -> None:
+        tokens = sum(one.tokens for one in part)
+        self.busy_s += took_s
+        self.batches += 1
+        self.items += len(part)
+        self.tokens += tokens
+        self._recent.append(len(part))
         self._fitted += 1
         if self._shrunk_tokens is not None and self._fitted >= REGROW_BATCHES:
             self._fitted = 0
             self._shrunk_tokens *= 2
             if self._shrunk_tokens >= self._limit_tokens():
                 self._shrunk_tokens = None
+
+    async def _shrink(self, part: list[Piece[I, R]]) -> None:
+        tokens = sum(one.tokens for one in part)
+        self._shrunk_tokens = max(LEAST_TOKENS, min(self.budget_tokens, tokens) // 2)
+        self._fitted = 0
+        logger.warning("ran out of memory", work=self.name, budget_tokens=self._shrunk_tokens)
+        await self._core.call(self._core.machine.relieve)
 
 
 class Core:
@@ -209,10 +227,12 @@ class Core:
 
     def work(
         self, name: str, forward: Callable[[list[I]], Sequence[R]], *,
-        budget_tokens: Callable[[], int], count_max: int = 4096,
+        budget_tokens: Callable[[], int], padded: bool = True,
     ) -> Work[I, R]:  # fmt: skip
-        """A kind of work of that name. `budget_tokens` is asked before each batch."""
-        work = Work(self, name, forward, budget_tokens, count_max)
+        """A kind of work of that name. `budget_tokens` is asked before each batch; `padded`:
+        `forward` makes all items of a batch as long as the longest.
+        """
+        work = Work(self, name, forward, budget_tokens, padded)
         self._works.append(work)
         return work
 

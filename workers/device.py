@@ -18,7 +18,7 @@ from base.errors import SettingsError
 #: Share of the free memory of a GPU that one batch may take.
 SHARE = 0.5
 #: A batch above this gains nothing on any device measured.
-CPU_TOKENS = 4_096
+CPU_TOKENS = 2_048
 GPU_TOKENS = 65_536
 LEAST_TOKENS = 256
 

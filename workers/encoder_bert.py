@@ -1,0 +1,180 @@
+"""BERT, RoBERTa and XLM-RoBERTa without padding: all tokens of a batch are rows of one matrix.
+
+The matrix products see real tokens only; attention runs over groups of texts of equal length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from base.errors import SettingsError
+from workers.device import Device
+from workers.folder import Recipe
+from workers.tokens import Ids
+
+TYPES = ("bert", "roberta", "xlm-roberta", "camembert")
+ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "gelu": functional.gelu,
+    "gelu_new": partial(functional.gelu, approximate="tanh"),
+    "gelu_pytorch_tanh": partial(functional.gelu, approximate="tanh"),
+    "relu": functional.relu,
+    "silu": functional.silu,
+}
+#: Names that the weights may have before those of the bare model.
+PREFIXES = ("bert.", "roberta.", "model.", "")
+
+
+def knows(config: dict[str, Any]) -> bool:
+    """Whether a config.json is of a model that this file computes."""
+    return (
+        config.get("model_type") in TYPES
+        and config.get("position_embedding_type", "absolute") in ("absolute", None)
+        and config.get("hidden_act", "gelu") in ACTIVATIONS
+        and not config.get("is_decoder")
+        and not config.get("add_cross_attention")
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """Weights and biases of one layer; query, key and value are one matrix."""
+
+    qkv: tuple[torch.Tensor, torch.Tensor]
+    out: tuple[torch.Tensor, torch.Tensor]
+    out_norm: tuple[torch.Tensor, torch.Tensor]
+    up: tuple[torch.Tensor, torch.Tensor]
+    down: tuple[torch.Tensor, torch.Tensor]
+    down_norm: tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Texts of equal length: rows start .. start + count * length of the batch."""
+
+    start: int
+    count: int
+    length: int
+
+
+class Bert:
+    """The layers of a folder on a device."""
+
+    def __init__(self, recipe: Recipe, device: Device) -> None:
+        from safetensors.torch import load_file
+
+        config = recipe.config
+        path = recipe.root / "model.safetensors"
+        if not path.is_file():
+            raise SettingsError([f"embed_model: {recipe.root} has no model.safetensors"])
+        given = load_file(str(path))
+        prefix = next(
+            (one for one in PREFIXES if f"{one}embeddings.LayerNorm.weight" in given), None
+        )
+        if prefix is None:
+            raise SettingsError([f"embed_model: the weights in {path} are not of a BERT"])
+        self._device = device.torch_device
+        self._heads = int(config["num_attention_heads"])
+        self._epsilon = float(config.get("layer_norm_eps", 1e-12))
+        self._activation = ACTIVATIONS[config.get("hidden_act", "gelu")]
+        self._first = (
+            0 if config["model_type"] == "bert" else int(config.get("pad_token_id", 1)) + 1
+        )
+
+        def pair(name: str) -> tuple[torch.Tensor, torch.Tensor]:
+            return tuple(  # type: ignore[return-value]
+                given[f"{prefix}{name}.{part}"].to(self._device, device.torch_dtype)
+                for part in ("weight", "bias")
+            )
+
+        table = {name: given[f"{prefix}embeddings.{name}_embeddings.weight"] for name in
+                 ("word", "position", "token_type")}  # fmt: skip
+        self._words = table["word"].to(self._device, device.torch_dtype)
+        places = table["position"].float() + table["token_type"][0].float()
+        self._places = places.to(self._device, device.torch_dtype)
+        self._norm = pair("embeddings.LayerNorm")
+        self._width = self._words.shape[1]
+        self._layers = [
+            self._layer(partial(_joined, pair), f"encoder.layer.{number}.")
+            for number in range(int(config["num_hidden_layers"]))
+        ]
+        inner = self._layers[0].up[0].shape[0]
+        size_bytes = self._words.element_size()
+        self.padded = False
+        self.token_bytes = float((8 * self._width + 2 * inner) * size_bytes)
+
+    @staticmethod
+    def _layer(pair: Callable[..., tuple[torch.Tensor, torch.Tensor]], at: str) -> Layer:
+        own = f"{at}attention.self."
+        return Layer(
+            qkv=pair(f"{own}query", f"{own}key", f"{own}value"),
+            out=pair(f"{at}attention.output.dense"),
+            out_norm=pair(f"{at}attention.output.LayerNorm"),
+            up=pair(f"{at}intermediate.dense"),
+            down=pair(f"{at}output.dense"),
+            down_norm=pair(f"{at}output.LayerNorm"),
+        )
+
+    def states(self, ids: Sequence[Ids]) -> list[torch.Tensor]:
+        order = sorted(range(len(ids)), key=lambda at: -len(ids[at]))
+        lengths = [len(ids[at]) for at in order]
+        rows = self._forward([ids[at] for at in order], lengths)
+        found: list[torch.Tensor] = [rows] * len(ids)
+        for at, part in zip(order, torch.split(rows, lengths), strict=True):
+            found[at] = part
+        return found
+
+    def _forward(self, ids: list[Ids], lengths: list[int]) -> torch.Tensor:
+        """All states, (tokens, width): the texts one after the other, longest first."""
+        words = torch.from_numpy(np.concatenate(ids)).to(self._device)
+        places = np.concatenate([np.arange(self._first, self._first + one) for one in lengths])
+        rows = functional.embedding(words, self._words)
+        rows = rows + functional.embedding(torch.from_numpy(places).to(self._device), self._places)
+        rows = self._normed(rows, self._norm)
+        groups = grouped(lengths)
+        for layer in self._layers:
+            mixed = self._attend(functional.linear(rows, *layer.qkv), groups)
+            rows = self._normed(rows + functional.linear(mixed, *layer.out), layer.out_norm)
+            inner = self._activation(functional.linear(rows, *layer.up))
+            rows = self._normed(rows + functional.linear(inner, *layer.down), layer.down_norm)
+        return rows
+
+    def _attend(self, qkv: torch.Tensor, groups: list[Group]) -> torch.Tensor:
+        mixed = qkv.new_empty(len(qkv), self._width)
+        for one in groups:
+            part = slice(one.start, one.start + one.count * one.length)
+            query, key, value = (
+                qkv[part].view(one.count, one.length, 3, self._heads, -1).permute(2, 0, 3, 1, 4)
+            )
+            found = functional.scaled_dot_product_attention(query, key, value)
+            mixed[part].view(one.count, one.length, self._heads, -1).copy_(found.transpose(1, 2))
+        return mixed
+
+    def _normed(self, rows: torch.Tensor, norm: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        return functional.layer_norm(rows, (self._width,), *norm, self._epsilon)
+
+
+def grouped(lengths: Sequence[int]) -> list[Group]:
+    """Neighbours of equal length."""
+    found, start = [], 0
+    for length, same in groupby(lengths):
+        count = sum(1 for _ in same)
+        found.append(Group(start=start, count=count, length=length))
+        start += count * length
+    return found
+
+
+def _joined(
+    pair: Callable[[str], tuple[torch.Tensor, torch.Tensor]], *names: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    parts = [pair(name) for name in names]
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat([weight for weight, _ in parts]), torch.cat([bias for _, bias in parts])
