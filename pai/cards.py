@@ -207,7 +207,8 @@ async def flip(
     """
     due = tiers.due(to, used_at=now, now=now, rules=rules)
     rows = await tx.fetch(
-        "UPDATE memory SET sweep = array_append(sweep, tier), tier = $2, due_at = $3,"
+        "UPDATE memory SET sweep = array_append(array_remove(sweep, $2), tier), tier = $2,"
+        " due_at = $3,"
         " text = CASE WHEN $2 = 'cold' THEN NULL ELSE text END,"
         " vector_of = CASE WHEN $2 = 'cold' THEN NULL ELSE vector_of END,"
         " compared = compared OR $2 = 'cold',"
@@ -217,6 +218,15 @@ async def flip(
         *(list(ids), to.value, due, month, now),
     )
     return [row["id"] for row in rows]
+
+
+async def intend(db: Statements, ids: Sequence[str], to: Tier) -> None:
+    """Note, before it is written, that tier `to` may hold a copy: waste unless `flip` follows."""
+    await db.execute(
+        "UPDATE memory SET sweep = array_append(array_remove(sweep, $2), $2)"
+        " WHERE id = ANY($1::uuid[]) AND tier <> $2",
+        *(list(ids), to.value),
+    )
 
 
 async def thaw(

@@ -203,7 +203,8 @@ async def ended(stores: Stores, told: Told) -> None:
     """A request ended: what its tasks wrote is due to move on."""
     await stores.store.execute(
         "UPDATE memory SET due_at = NOW() WHERE tier = 'hot' AND NOT leaving AND user_id = $2"
-        " AND task_id IN (SELECT id::text FROM tasks WHERE root_id = $1::uuid UNION SELECT $1)",
+        " AND task_id IN (SELECT id::text FROM tasks WHERE root_id = $1::uuid"
+        " UNION SELECT ($1::uuid)::text)",
         *(told.root_id, told.user_id),
     )
     stores.wake.set()

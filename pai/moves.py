@@ -32,10 +32,11 @@ async def promote(stores: Stores, rows: Sequence[cards.Row], now: datetime) -> i
             card={**row, "tier": Tier.WARM.value},
         )  # fmt: skip
         made.setdefault(row["collection"], []).append(point)
-    for collection, some in made.items():
-        await stores.warm.put(collection, some)
     if not rows:
         return 0
+    await cards.intend(stores.store, [row["id"] for row in rows], Tier.WARM)
+    for collection, some in made.items():
+        await stores.warm.put(collection, some)
     async with stores.store.transaction() as tx:
         ids = await cards.flip(tx, [row["id"] for row in rows], Tier.WARM, stores.rules, now)
         await cards.placed(tx, without, "")
