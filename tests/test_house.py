@@ -62,6 +62,7 @@ def test_a_foreign_owner_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
         ("pai/planted.py", "import anthropic", "anthropic has one owner"),
         ("supervisor/planted.py", "import libtmux", "libtmux and tmuxp"),
         ("workers/planted.py", "import fastapi", "fastapi and nicegui"),
+        ("pai/planted.py", "import torch", "torch belongs to workers"),
     ],
 )
 def test_planted_import_breaks_the_floors(

@@ -39,6 +39,7 @@ class Embed:
 
     def __init__(self, bus: Bus, model: Model) -> None:
         self._model = model
+        self._worker = bus.name
         self._cache = Cache(bus, model.name, model.dim)
 
     async def answer(self, payload: dict[str, Any]) -> dict[str, Any]:
@@ -54,6 +55,7 @@ class Embed:
     def info(self) -> dict[str, Any]:
         model, cache = self._model, self._cache
         return {
+            "worker": self._worker,
             "model": model.name,
             "dim": model.dim,
             "max_tokens": model.max_tokens,
