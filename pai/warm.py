@@ -19,12 +19,16 @@ from uuid import UUID
 
 import numpy as np
 
+from base import secrets
 from base.errors import ConflictError, InputError
 from base.settings import Settings
 from pai.shapes import Collection
 
 Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 Value: TypeAlias = str | int | bool
+#: An id with its score; and for each look its list of them, by collection.
+Score: TypeAlias = tuple[str, float]
+Scores: TypeAlias = dict[str, list[list[Score]]]
 
 #: The named vectors of a point. The first dense one is what a point must have to be found by
 #: meaning; a point may go without any of them. A name that is added here is made by `prepare`.
@@ -106,6 +110,14 @@ class Keep:
         """Whether no point can satisfy it."""
         return not all(self.any_of.values())
 
+    def fits(self, payload: Mapping[str, Any]) -> bool:
+        """Whether the payload satisfies `any_of`."""
+        return all(
+            any(one in values for one in (found if isinstance(found, list) else [found]))
+            for key, values in self.any_of.items()
+            for found in [payload.get(key)]
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
@@ -118,6 +130,11 @@ class Look:
     vector: Floats | Sparse
     limit: int
     model: str = ""
+
+    @property
+    def can_find(self) -> bool:
+        """False for a question without words, or for no result at all."""
+        return self.limit > 0 and (not isinstance(self.vector, Sparse) or bool(self.vector))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +232,9 @@ class Warm(Protocol):
     async def search_all(
         self, collections: Sequence[str], looks: Sequence[Look], keep: Keep
     ) -> dict[str, list[list[Hit]]]:
-        """`search` in several collections at once."""
+        """`search` in several collections in one trip: a look's `limit` holds for all of them
+        together, what is returned is the best of all.
+        """
 
     async def get(
         self, collection: str, ids: Sequence[str], *, vectors: bool = False
@@ -264,9 +283,26 @@ class Warm(Protocol):
 
 async def open_warm(settings: Settings) -> Warm:
     """The engine that the settings name; nothing is opened before `prepare`."""
-    from pai.warm_edge import EdgeWarm
+    if settings.qdrant_url is None:
+        from pai.warm_edge import EdgeWarm
 
-    return EdgeWarm(settings.home / "data" / "qdrant")
+        return EdgeWarm(settings.home / "data" / "qdrant")
+    from pai.warm_server import ServerWarm
+
+    key = await secrets.of(settings).fetch("qdrant-api-key")
+    return ServerWarm.at(settings.qdrant_url, key.get_secret_value() if key else None)
+
+
+def best(found: Mapping[str, Sequence[Sequence[Score]]], looks: Sequence[Look]) -> Scores:
+    """Of each look's scores in all collections the best `limit`; equals in the order of ids."""
+    kept: Scores = {name: [] for name in found}
+    for at, look in enumerate(looks):
+        ranked = sorted((-score, id) for lists in found.values() for id, score in lists[at])
+        if not (last := ranked[: look.limit][-1:]):
+            last = [(0.0, "")]
+        for name, lists in found.items():
+            kept[name].append([(id, score) for id, score in lists[at] if (-score, id) <= last[0]])
+    return kept
 
 
 def check_looks(looks: Sequence[Look], keep: Keep) -> None:

@@ -3,22 +3,23 @@
 The engine holds the interpreter while it works (measured), so what it is given at once stays
 small: writes go in slices, and one thread takes searches between them. A write is in the shard's
 log when the engine returns and on the disk when `put` does (one fsync for all who wait); `flush`,
-which costs a tenth of a second, only shortens the log.
+which costs a tenth of a second, only shortens the log. Its own optimiser would hold everything up
+for seconds: vectors are searched exactly, and room is won back by copying a shard in slices.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from base.errors import ConflictError, TornError, WarmError
+from base.errors import ConflictError, WarmError
+from pai import warm_state
 from pai.warm import (
     COLLECTIONS,
     DENSE,
@@ -30,30 +31,42 @@ from pai.warm import (
     Place,
     Places,
     Point,
-    Sparse,
+    best,
     check_collection,
     check_id,
     check_looks,
 )
 from pai.warm_shard import Shard
+from pai.warm_state import State
 
 #: Points given to the engine at once: about 10 ms.
 SLICE = 64
 #: Points after which a shard's log is cut; what a start may have to read again.
-FLUSH_POINTS = 5_000
+FLUSH_POINTS = 20_000
+#: Places of removed points that a shard may have, beside half of its points.
+HOLES = 1_000
 T = TypeVar("T")
 
 
-class _Kept:
-    """A shard and its writers. `written`, `synced` count slices, `unflushed` points."""
+class Kept:
+    """A collection: its shard, the copy that `tidy` is making of it, and who writes.
 
-    def __init__(self, shard: Shard) -> None:
+    written, synced: slices; unflushed, holes: points.
+    """
+
+    def __init__(self, shard: Shard, holes: int) -> None:
         self.shard = shard
+        self.copy: Shard | None = None
         self.writing = asyncio.Lock()
         self.syncing = asyncio.Lock()
         self.written = 0
         self.synced = 0
         self.unflushed = 0
+        self.holes = holes
+
+    @property
+    def shards(self) -> list[Shard]:
+        return [self.shard, self.copy] if self.copy else [self.shard]
 
 
 class EdgeWarm:
@@ -62,72 +75,74 @@ class EdgeWarm:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="warm")
-        self._kept: dict[str, _Kept] = {}
-        self._places: Places | None = None
-        self._names: list[str] = []
+        self._kept: dict[str, Kept] = {}
+        self._state: State | None = None
         self._lock: int | None = None
+        self._tidying = asyncio.Lock()
 
     # Opening and closing -------------------------------------------------------------------
 
     async def prepare(self, dim: int, model: str) -> None:
         if self._lock is None:
-            self._lock = _locked(self._folder)
+            self._lock = warm_state.lock(self._folder)
         wanted = Place(model=model, dim=dim)
-        if self._places is None:
-            self._places, self._names = _read_state(self._folder) or (Places(active=wanted), [])
-        places = self._places.after(wanted)
+        state = self._state or State.read(self._folder) or State(places=Places(active=wanted))
         if not self._kept:
-            shards = await self._run(self._open, Places(active=places.active))
-            self._kept = {shard.collection: _Kept(shard) for shard in shards}
-        await self._settle(places)
+            shards = await self._run(self._open, state)
+            holes = state.holes
+            self._kept = {name: Kept(shard, holes.get(name, 0)) for name, shard in shards.items()}
+        self._state = state
+        await self._settle(state.places.after(wanted))
 
-    def _open(self, places: Places) -> list[Shard]:
-        opened: list[Shard] = []
+    def _open(self, state: State) -> dict[str, Shard]:
+        opened: dict[str, Shard] = {}
         try:
-            for name in COLLECTIONS:
-                opened.append(Shard(self._folder / name, name, places))
+            for name, folder in state.folders.items():
+                path = self._folder / warm_state.SHARDS / folder
+                opened[name] = Shard(path, name, state.places, new=not state.names)
         except WarmError:
-            for shard in opened:
+            for shard in opened.values():
                 shard.close()
             raise
+        state.sweep(self._folder)
         return opened
 
     async def _settle(self, places: Places) -> None:
         """Write down how it shall be, make it so; what a death interrupted is done again."""
         names = [place.of(name) for place in places.all for name in DENSE] + list(SPARSE)
-        stale = [name for name in self._names if name not in names]
-        self._names += [name for name in names if name not in self._names]
-        await self._run(_write_state, self._folder, places, self._names)
-        self._places = places
+        stale = [name for name in self._known.names if name not in names]
+        await self._note(places=places, names=(*names, *stale))
         for kept in self._kept.values():
             async with kept.writing:
-                await self._run(kept.shard.add_names, places)
-                await self._run(kept.shard.drop_names, stale)
+                for shard in kept.shards:
+                    await self._run(shard.add_names, places)
+                    await self._run(shard.drop_names, stale)
                 kept.written += 1
             await self._sync(kept)
         if stale:
-            self._names = names
-            await self._run(_write_state, self._folder, places, names)
+            await self._note(names=tuple(names))
 
     async def places(self) -> Places:
-        if self._places is None:
-            raise WarmError("the warm store is not open")
-        return self._places
+        return self._known.places
 
     async def reset(self) -> None:
         if self._lock is None:
-            self._lock = _locked(self._folder)
-        kept, self._kept, self._places, self._names = self._kept, {}, None, []
+            self._lock = warm_state.lock(self._folder)
+        kept, self._kept, self._state = self._kept, {}, None
         for one in kept.values():
-            await self._run(one.shard.close)
-        await self._run(_remove, self._folder)
+            for shard in one.shards:
+                await self._run(shard.close)
+        await asyncio.to_thread(warm_state.remove, self._folder)
 
     async def close(self) -> None:
-        kept, self._kept, self._places = self._kept, {}, None
+        if self._kept:
+            await self._note()
+        kept, self._kept, self._state = self._kept, {}, None
         for one in kept.values():
             async with one.writing:
                 await self._run(one.shard.flush)
-                await self._run(one.shard.close)
+                for shard in one.shards:
+                    await self._run(shard.close)
         self._thread.shutdown(wait=False)
         if self._lock is not None:
             os.close(self._lock)
@@ -136,31 +151,31 @@ class EdgeWarm:
     # Writing -------------------------------------------------------------------------------
 
     async def put(self, collection: str, points: Sequence[Point]) -> None:
-        kept = self._at(collection)
-        await self._write(kept, kept.shard.put, points)
+        await self._write(self._at(collection), Shard.put, points)
 
     async def set(self, collection: str, id: str, payload: dict[str, Any]) -> None:
-        kept = self._at(collection)
-        await self._write(kept, lambda one: kept.shard.set(one[0], payload), [check_id(id)])
+        await self._write(
+            self._at(collection), lambda shard, ids: shard.set(ids[0], payload), [check_id(id)]
+        )
 
     async def remove(self, collection: str, ids: Sequence[str]) -> None:
         kept = self._at(collection)
-        await self._write(kept, kept.shard.remove, [check_id(id) for id in ids])
+        await self._write(kept, Shard.remove, [check_id(id) for id in ids])
+        kept.holes += len(ids)
 
     async def fill(
         self, collection: str, vectors: Mapping[str, Mapping[str, Floats]], *, model: str = ""
     ) -> None:
-        kept = self._at(collection)
-        places = await self.places()
+        places = self._known.places
         place = places.find(model, places.newest)
         await self._write(
-            kept,
-            lambda some: kept.shard.fill({id: vectors[id] for id in some}, place),
+            self._at(collection),
+            lambda shard, ids: shard.fill({id: vectors[id] for id in ids}, place),
             list(vectors),
         )
 
     async def switch(self) -> None:
-        places = await self.places()
+        places = self._known.places
         if places.coming is None:
             return
         for name in COLLECTIONS:
@@ -168,17 +183,52 @@ class EdgeWarm:
                 raise ConflictError(
                     f"{left} of {name} have no vector of {places.coming.model!r} yet"
                 )
+        for kept in self._kept.values():
+            kept.holes += await self._run(kept.shard.count, None)
         await self._settle(Places(active=places.coming))
 
     async def tidy(self) -> bool:
-        for kept in self._kept.values():
-            async with kept.writing:
-                if kept.unflushed:
+        async with self._tidying:
+            return await self._tidy()
+
+    async def _tidy(self) -> bool:
+        for name, kept in list(self._kept.items()):
+            if kept.unflushed:
+                async with kept.writing:
                     await self._flush(kept)
-                    return True
-                if await self._run(kept.shard.tidy):
-                    return True
+                await self._note()
+                return True
+            allowed = max(HOLES, await self._run(kept.shard.count, None) // 2)
+            if kept.holes > allowed:
+                await self._copy(name, kept)
+                return True
         return False
+
+    async def _copy(self, name: str, kept: Kept) -> None:
+        """Into a new shard, slice by slice, while reads and writes go on (writes to both)."""
+        old = kept.shard
+        number = int(old.folder.name.rpartition("-")[2]) + 1
+        folder = old.folder.with_name(f"{name}-{number}")
+        holes = kept.holes
+        try:
+            kept.copy = new = await self._run(
+                lambda: Shard(folder, name, self._known.places, new=True)
+            )
+            last: str | None = None
+            while True:
+                async with kept.writing:
+                    if (last := await self._run(old.pour, new, SLICE, last)) is None:
+                        await self._run(new.flush)
+                        await self._note(folders={**self._known.folders, name: folder.name})
+                        kept.shard, kept.copy = new, None
+                        kept.holes -= holes
+                        break
+        finally:
+            gone = kept.copy or old
+            kept.copy = None
+            await self._run(gone.close)
+            await asyncio.to_thread(shutil.rmtree, gone.folder, ignore_errors=True)
+        await self._note()
 
     # Reading -------------------------------------------------------------------------------
 
@@ -189,21 +239,15 @@ class EdgeWarm:
         self, collections: Sequence[str], looks: Sequence[Look], keep: Keep
     ) -> dict[str, list[list[Hit]]]:
         check_looks(looks, keep)
-        shards = {name: self._at(name).shard for name in collections}
-        able = [
-            at
-            for at, look in enumerate(looks)
-            if look.limit > 0 and not (isinstance(look.vector, Sparse) and not look.vector)
-        ]
-        empty: dict[str, list[list[Hit]]] = {name: [[] for _ in looks] for name in collections}
-        if not able or keep.nothing:
-            return empty
-        asked = [looks[at] for at in able]
-        for name, shard in shards.items():
-            found = await self._run(shard.search, asked, keep)
-            for at, hits in zip(able, found, strict=True):
-                empty[name][at] = hits
-        return empty
+        kept = {name: self._at(name) for name in collections}
+        able = [at for at, look in enumerate(looks) if look.can_find]
+        found: dict[str, list[list[Hit]]] = {name: [[] for _ in looks] for name in collections}
+        if able and kept and not keep.nothing:
+            hits = await self._run(_search, list(kept.values()), [looks[at] for at in able], keep)
+            for name, lists in zip(kept, hits, strict=True):
+                for at, some in zip(able, lists, strict=True):
+                    found[name][at] = some
+        return found
 
     async def get(
         self, collection: str, ids: Sequence[str], *, vectors: bool = False
@@ -232,7 +276,13 @@ class EdgeWarm:
 
     # Inside --------------------------------------------------------------------------------
 
-    def _at(self, collection: str) -> _Kept:
+    @property
+    def _known(self) -> State:
+        if self._state is None:
+            raise WarmError("the warm store is not open")
+        return self._state
+
+    def _at(self, collection: str) -> Kept:
         check_collection(collection)
         if collection not in self._kept:
             raise WarmError("the warm store is not open")
@@ -241,87 +291,71 @@ class EdgeWarm:
     async def _run(self, call: Callable[..., T], *values: Any) -> T:
         """On the one thread that touches the engine; first come, first served."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, call, *values)
+            running = asyncio.get_running_loop().run_in_executor(self._thread, call, *values)
         except RuntimeError as error:
-            raise WarmError(f"the warm store is closed: {error}") from error
+            raise WarmError("the warm store is closed") from error
+        return await running
+
+    async def _note(self, **changed: Any) -> None:
+        holes = {name: kept.holes for name, kept in self._kept.items()}
+        self._state = replace(self._known, holes=holes, **changed)
+        await asyncio.to_thread(self._state.write, self._folder)
 
     async def _write(
-        self, kept: _Kept, call: Callable[[Sequence[Any]], object], things: Sequence[Any]
+        self,
+        kept: Kept,
+        call: Callable[[Shard, Sequence[Any]], object],
+        things: Sequence[Any],
     ) -> None:
         """One writer a shard at a time, so that a search waits for one slice at most."""
         for start in range(0, len(things), SLICE):
             some = things[start : start + SLICE]
             async with kept.writing:
-                await self._run(call, some)
+                for shard in kept.shards:
+                    await self._run(call, shard, some)
                 kept.written += 1
                 kept.unflushed += len(some)
                 if kept.unflushed >= FLUSH_POINTS:
                     await self._flush(kept)
         await self._sync(kept)
 
-    async def _sync(self, kept: _Kept) -> None:
+    async def _sync(self, kept: Kept) -> None:
         """Return when what was written so far is on the disk."""
         upto = kept.written
         async with kept.syncing:
             if kept.synced < upto:
                 covered = kept.written
                 await asyncio.to_thread(kept.shard.sync)
-                kept.synced = covered
+                kept.synced = max(kept.synced, covered)
 
-    async def _flush(self, kept: _Kept) -> None:
+    async def _flush(self, kept: Kept) -> None:
         covered = kept.written
         await self._run(kept.shard.flush)
         kept.synced = max(kept.synced, covered)
         kept.unflushed = 0
 
 
-def _locked(folder: Path) -> int:
-    """The open lock. ConflictError when another process has it."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise ConflictError(
-            f"another process has the warm store {folder} open; only one keeper can"
-        ) from error
-    return handle
-
-
-def _read_state(folder: Path) -> tuple[Places, list[str]] | None:
-    """None: nothing was ever stored here. TornError when it cannot be read."""
-    path = folder / "state.json"
-    try:
-        found = json.loads(path.read_text())
-        return Places.load(found["places"]), list(found["names"])
-    except FileNotFoundError:
-        if any((folder / name).exists() for name in COLLECTIONS):
-            raise TornError(f"the warm store {folder} was never finished") from None
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TornError(f"{path} cannot be read: {error}") from error
-
-
-def _write_state(folder: Path, places: Places, names: Sequence[str]) -> None:
-    """Whole or not at all, and on the disk."""
-    path = folder / "state.json"
-    new = folder / "state.new"
-    with new.open("w") as file:
-        json.dump({"places": places.dump(), "names": list(names)}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _remove(folder: Path) -> None:
-    """The state last: until it is gone, shards that are missing read as torn."""
-    for name in COLLECTIONS:
-        if (folder / name).exists():
-            shutil.rmtree(folder / name)
-    (folder / "state.json").unlink(missing_ok=True)
+def _search(kept: Sequence[Kept], looks: Sequence[Look], keep: Keep) -> list[list[list[Hit]]]:
+    """For each shard and look. Payloads are read of what is returned alone: they cost most."""
+    shards = {str(at): one.shard for at, one in enumerate(kept)}
+    for shortened in (True, False):
+        scores = best(
+            {
+                at: shard.search(looks, shard.likely(keep) if shortened else keep)
+                for at, shard in shards.items()
+            },
+            looks,
+        )
+        payloads = {
+            at: shard.payloads(list({id: None for some in scores[at] for id, _ in some}))
+            for at, shard in shards.items()
+        }
+        if all(keep.fits(one) for some in payloads.values() for one in some.values()):
+            break
+    return [
+        [
+            [Hit(id=id, score=score, payload=payloads[at][id]) for id, score in some]
+            for some in scores[at]
+        ]
+        for at in shards
+    ]
