@@ -12,7 +12,7 @@ from base.bus import Bus
 from base.deadline import Deadline
 from base.errors import BusError
 from base.messages import Message, Type
-from pai.shapes import Found, Item, Memory, Query, Told
+from pai.shapes import Found, Item, Memory, Query, Signal, Told
 
 SEARCH_S = 5.0
 WRITE_S = 10.0
@@ -83,6 +83,19 @@ class MemoryClient:
         None: of everybody, for the owner.
         """
         return await self._ask("stats", {"user_id": user_id}, None, SEARCH_S)
+
+    async def export(
+        self, user_id: str, after: str | None = None
+    ) -> tuple[list[Memory], list[Signal], str | None]:
+        """A page of everything that user has, of every tier, and of the ratings that were given;
+        None at last: that was all, else where the next page begins.
+        """
+        found = await self._ask("export", {"user_id": user_id, "after": after}, None, FORGET_S)
+        return (
+            [Memory.model_validate(one) for one in found["memories"]],
+            [Signal.model_validate(one) for one in found["signals"]],
+            found["next"],
+        )
 
     async def maintain(self) -> dict[str, Any]:
         """One pass of maintenance now; how many moved, merged and left."""

@@ -21,7 +21,7 @@ from base.bus import Bus, Delivery
 from base.errors import AIError, BusError, InputError, StoreError, TornError, WarmError
 from base.settings import Settings
 from base.store import HeldLock, Store
-from pai import forget, intake, maintain, search, stats, tiers
+from pai import export, forget, intake, learn, maintain, search, signals, stats, tiers
 from pai.cold import Archive
 from pai.embed import Embedder
 from pai.hot import Index, Shared
@@ -150,17 +150,24 @@ async def _stats(stores: Stores, payload: Payload) -> dict[str, Any]:
     return await stats.stats(stores, payload.get("user_id"))
 
 
+async def _export(stores: Stores, payload: Payload) -> dict[str, Any]:
+    return await export.page(stores, str(payload["user_id"]), payload.get("after"))
+
+
 async def _maintain(stores: Stores, _: Payload) -> dict[str, Any]:
     return await maintain.once(stores)
 
 
 VERBS: dict[str, Answer] = {
     "search": _search,
+    "learnings": learn.ask_learnings,
+    "recent": learn.ask_recent,
     "remember": _remember,
     "write": _write,
     "forget": _forget,
     "stats": _stats,
     "maintain": _maintain,
+    "export": _export,
 }
 
 
@@ -197,6 +204,7 @@ async def take(stores: Stores, told: Told) -> None:
 
 async def _told_memories(stores: Stores, told: Told) -> None:
     await intake.remember(stores, told.memories)
+    await signals.heard(stores, told)
 
 
 async def ended(stores: Stores, told: Told) -> None:
@@ -212,6 +220,8 @@ async def ended(stores: Stores, told: Told) -> None:
 
 TOLD: dict[str, Callable[[Stores, Told], Awaitable[None]]] = {
     "remember": _told_memories,
+    "learned": learn.learned,
+    "signal": signals.signalled,
     "ended": ended,
 }
 

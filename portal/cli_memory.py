@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import datetime, time
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
-from base.errors import AIError, NoAnswerError
 from base.terminal import neutral
-from portal.cli_client import EXIT_NOT_RUNNING, EXIT_USAGE, call, settings, show, stop
+from portal.cli_client import EXIT_USAGE, call, show, stop
 
-app = typer.Typer(no_args_is_help=True, help="What is remembered: search, remember, forget, stats.")
+app = typer.Typer(no_args_is_help=True, help="What is remembered: find, add, forget, take along.")
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 Shared = Annotated[bool, typer.Option("--shared", help="For everybody who uses this machine.")]
 
 FILE_MAX_BYTES = 10_000_000
 FILE_MAX_PIECES = 100
 FORGET_S = 70.0
-T = TypeVar("T")
 
 
 @app.command()
@@ -151,34 +147,40 @@ def stats(
         typer.echo("\n".join([*counted(found.pop("tiers")), *outline(found)]))
 
 
+@app.command("import", help="Take in a PAI folder; twice is safe.")
+def import_folder(
+    folder: Annotated[Path, typer.Argument(help="A PAI folder: MEMORY, or what holds it.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is in it.")] = False,
+    goals: Annotated[
+        bool, typer.Option("--goals", help="Take its TELOS even where you have goals already.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """See `portal/cli_passport.py`, which loads more than a search needs."""
+    from portal.cli_passport import bring
+
+    bring(folder, dry_run=dry_run, goals=goals, as_json=as_json)
+
+
+@app.command("export", help="Write all that is remembered of you as a PAI folder; twice is safe.")
+def export_folder(
+    folder: Annotated[Path, typer.Argument(help="Where to write it; made when it is not there.")],
+    as_json: AsJson = False,
+) -> None:
+    """See `portal/cli_passport.py`."""
+    from portal.cli_passport import take_along
+
+    take_along(folder, as_json=as_json)
+
+
 @app.command()
 def maintain(as_json: AsJson = False) -> None:
     """Move, merge and let go what is due now instead of later."""
     from pai.client import MemoryClient
+    from portal.cli_keeper import keeper
 
     done = keeper(lambda bus: MemoryClient(bus).maintain())
     show(done, True) if as_json else typer.echo("\n".join(outline(done)) or "nothing was due")
-
-
-def keeper(do: Callable[[Any], Awaitable[T]]) -> T:
-    """What `do` gives with an open bus. Exits 3 when nobody answers, 1 on a refusal."""
-    from base.bus import Bus
-
-    config = settings()
-
-    async def done() -> T:
-        bus = await Bus.open(config.redis, "cli")
-        try:
-            return await do(bus)
-        finally:
-            await bus.close()
-
-    try:
-        return asyncio.run(done())
-    except NoAnswerError:
-        stop("memory does not answer; see: ai-infra doctor", EXIT_NOT_RUNNING)
-    except AIError as error:
-        stop(str(error))
 
 
 def told(item: dict[str, Any]) -> str:

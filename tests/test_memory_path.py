@@ -190,6 +190,30 @@ def test_a_file_is_kept_in_pieces_and_forgetting_is_proved(
     assert made.cli("memory", "remember", check=False).returncode == 2
 
 
+def test_a_folder_comes_in_and_goes_out_as_it_was(made: Installation, client: httpx.Client) -> None:
+    old, new = made.home / "pai", made.home / "out"
+    learned = old / "MEMORY" / "LEARNING" / "ALGORITHM" / "2026-01"
+    learned.mkdir(parents=True)
+    (learned / "ropes.md").write_text("# Ropes\n\nA bowline holds the dinghy best.\n")
+    rating = {"timestamp": "2026-01-02T10:00:00+00:00", "rating": 8, "session_id": "s"}
+    ratings = old / "MEMORY" / "LEARNING" / "SIGNALS" / "ratings.jsonl"
+    ratings.parent.mkdir()
+    ratings.write_text(json.dumps(rating) + "\n")
+    assert "would take in" in made.cli("memory", "import", str(old), "--dry-run").stdout
+    assert "bowline" not in texts(client, "Which knot for the dinghy?", collection=["learnings"])
+    for _ in range(2):
+        assert "1 ratings" in made.cli("memory", "import", str(old)).stdout
+    assert "bowline" in texts(client, "Which knot for the dinghy?", collection=["learnings"])
+    said = json.loads(made.cli("memory", "export", str(new), "--json").stdout)
+    assert said["memories"] > 3
+    for path in (learned / "ropes.md", ratings):
+        assert (new / path.relative_to(old)).read_bytes() == path.read_bytes()
+    assert "Calypso" in "".join(path.read_text() for path in new.rglob("*.jsonl"))
+    again = json.loads(made.cli("memory", "export", str(new), "--json").stdout)
+    assert (again["written"], again["appended"], again["backed_up"]) == (0, 0, {})
+    assert made.cli("memory", "import", str(made.home / "run"), check=False).returncode == 2
+
+
 def test_the_keeper_is_killed_and_nothing_is_lost(made: Installation, client: httpx.Client) -> None:
     body = {"text": "The spare key is under the blue flower pot."}
     client.post("/api/memory", json=body).raise_for_status()
