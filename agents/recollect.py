@@ -20,6 +20,7 @@ from base.deadline import Deadline
 from base.errors import AIError, NotRunningError
 from base.messages import Effort, WorkOrder
 from base.terminal import clipped, short
+from pai import suppliers
 from pai.client import MemoryClient
 from pai.shapes import QUERY_CHARS, SHARED, Found, Item, Memory, Query
 from pai.tiers import Rules
@@ -123,6 +124,10 @@ def entries(
     left = budget_tokens * CHARS_PER_TOKEN
     mine = [one for one in learned if _allowed(order, one.memory)]
     lessons = _fitting([_lesson(one) for one in mine], left * LEARNINGS_SHARE)
+    fits = {one["id"] for one in lessons}
+    kept = [one for one in mine if one.memory.id in fits]
+    shared = {one.memory.id for one in suppliers.guarded(kept, len(kept))}
+    lessons = [one for one in lessons if one["id"] in shared]
     left -= sum(_chars(one) for one in lessons)
     known = (
         one for one in items if _allowed(order, one.memory) and one.memory.text.strip() not in said

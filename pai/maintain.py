@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from base import log
 from base.errors import AIError, BusError
-from pai import archive, cards, duplicates, intake, moves, points, sweep, tiers
+from pai import archive, cards, duplicates, intake, learn, moves, points, sweep, tiers
 from pai.meaning import BATCH, BULK_S
 from pai.shapes import Collection, Tier
 from pai.stores import Stores
@@ -262,4 +262,4 @@ STEPS: tuple[Step, ...] = (
     write_uses, thaw, sweep_near, share, place, by_time, hot_limit, warm_limit, sweep_near,
     sweep_leaving, cold_limit, embed, compare, sweep_near, sweep_leaving,
 )  # fmt: skip
-RARE_STEPS: tuple[Step, ...] = (sweep_far, archive.folders, forget_uses)
+RARE_STEPS: tuple[Step, ...] = (learn.fade, sweep_far, archive.folders, forget_uses)
