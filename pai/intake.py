@@ -15,7 +15,7 @@ from base import log
 from base.errors import BusError, ConflictError, InputError
 from base.outbox import storable
 from base.store import Session
-from pai import cards, points, tiers
+from pai import cards, people, points, tiers
 from pai.embed import Vectors
 from pai.meaning import BATCH
 from pai.shapes import Memory, Tier
@@ -48,7 +48,9 @@ async def record(stores: Stores, memories: Sequence[Memory]) -> tuple[list[str],
         raise InputError(f"at most {MEMORIES_MAX} memories at once, not {len(memories)}")
     checked = [_checked(memory) for memory in memories]
     async with stores.lock, stores.store.transaction() as tx:
-        return await _record(tx, checked, stores.rules, datetime.now(UTC))
+        ids, fresh = await _record(tx, checked, stores.rules, datetime.now(UTC))
+    people.met(stores, fresh)
+    return ids, fresh
 
 
 async def place(

@@ -17,10 +17,13 @@ _ONLY_CARD = ("tier", "utility_score", "support", "hash", "extracted_at", "updat
 
 
 def said(memory: Memory) -> str:
-    """The text that is embedded: for a learning, when it applies comes first."""
-    if memory.applies_when:
-        return f"{memory.applies_when}\n{memory.text}"
-    return memory.text
+    """The text that is embedded: who said it comes first, and of a learning when it applies."""
+    return f"{memory.speaker}: {told(memory)}" if memory.speaker else told(memory)
+
+
+def told(memory: Memory) -> str:
+    """The text whose words count. Not the speaker: a question's names are compared with him."""
+    return f"{memory.applies_when}\n{memory.text}" if memory.applies_when else memory.text
 
 
 def point(
@@ -31,7 +34,7 @@ def point(
         id=memory.id,
         payload=payload(memory, card),
         dense={} if vector is None else {DENSE: vector},
-        sparse={WORDS: words.document(f"{memory.speaker} {said(memory)}")},
+        sparse={WORDS: words.document(told(memory))},
         model=model if vector is not None else "",
     )
 

@@ -1,59 +1,242 @@
-"""Ranking: candidates in, items out. Pure."""
+"""Ranking: what the looks found in, items out, best first. Pure.
+
+A candidate's score is a weighted sum of what speaks for it; the weights and how they were found
+are in docs/decisions/2026-11-21-recall-ranks.md. Whatever a memory does not have (a speaker, a
+conversation, a vector) adds nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
-from pai.points import memory_of
-from pai.shapes import Item, Query, Tier
+import numpy as np
+from numpy.typing import NDArray
+
+from pai.points import DENSE, WORDS, memory_of
+from pai.question import Question, Traits, held, names, traits
+from pai.shapes import Item, Tier
 from pai.warm import Hit
 
-K = 60
+Floats = NDArray[np.float64]
+#: A text of so many stems is as long as one can wish; more adds nothing.
+STEMS_ENOUGH = 24
+HALF_LIFE_DAYS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """What counts how much. words, dense, near, far, answer: for each standard deviation of the
+    candidates' scores; the others for having it.
+
+    near: words of the turns before and after; far: of those two away; answer: words and meaning
+    of the other's question right before; speaker: the question names who said it; asks: it is
+    itself a question; length: per natural logarithm of the number of stems; period: of the days
+    that the question names; tells_time: says when, and when_told: that on top where the question
+    asks when; recent: of now, half of it after `HALF_LIFE_DAYS`; rerank: the cross-encoder's.
+    """
+
+    words: float = 0.4
+    dense: float = 0.5
+    near: float = 0.15
+    far: float = 0.2
+    answer: float = 0.2
+    speaker: float = 2.0
+    asks: float = -0.5
+    length: float = 0.5
+    period: float = 2.0
+    tells_time: float = 0.6
+    when_told: float = 0.8
+    recent: float = 0.1
+    rerank: float = 1.0
+
+
+WEIGHTS = Weights()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
+    """words: BM25, 0 for none; dense: cosine, None where the look did not list it."""
+
     id: str
     tier: Tier
+    payload: Mapping[str, Any]
+    words: float = 0.0
+    dense: float | None = None
+
+    @property
+    def text(self) -> str:
+        return str(self.payload["text"])
+
+    @property
+    def place(self) -> tuple[str, int] | None:
+        """(series, number in it), None for what stands alone."""
+        series = self.payload.get("conversation_id") or self.payload.get("file")
+        seq = self.payload.get("seq")
+        return (series, seq) if series and seq is not None else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranked:
+    """`parts`: what spoke how much for it, by the name of its weight."""
+
+    candidate: Candidate
     score: float
-    why: tuple[str, ...]
-    payload: dict[str, Any]
+    parts: Mapping[str, float]
 
 
-def fuse(lists: Sequence[tuple[Tier, str, list[Hit]]]) -> list[Candidate]:
-    """Reciprocal ranks, summed."""
-    scores: dict[str, float] = {}
-    why: dict[str, list[str]] = {}
-    first: dict[str, tuple[Tier, Hit]] = {}
+def gather(lists: Iterable[tuple[Tier, str, Sequence[Hit]]]) -> list[Candidate]:
+    """One candidate an id, of the hits of all looks: (tier, name of the look, its hits)."""
+    found: dict[str, dict[str, Any]] = {}
     for tier, name, hits in lists:
-        for rank, hit in enumerate(hits, 1):
-            scores[hit.id] = scores.get(hit.id, 0.0) + 1 / (K + rank)
-            why.setdefault(hit.id, []).append(f"{name} {rank}")
-            first.setdefault(hit.id, (tier, hit))
+        for hit in hits:
+            one = found.setdefault(hit.id, {"id": hit.id, "tier": tier, "payload": hit.payload})
+            key = {WORDS: "words", DENSE: "dense"}[name]
+            one[key] = max(one.get(key, hit.score), hit.score)
+    return [Candidate(**one) for one in found.values()]
+
+
+def rank(
+    question: Question,
+    candidates: Sequence[Candidate],
+    now: datetime,
+    weights: Weights = WEIGHTS,
+) -> list[Ranked]:
+    """All of them, best first; equals in the order of their ids."""
+    if not candidates:
+        return []
+    candidates = sorted(candidates, key=lambda one: one.id)
+    kinds = [traits(one.text) for one in candidates]
+    parts = {
+        **_matches(candidates, kinds),
+        "speaker": _speakers(question, candidates),
+        "asks": np.array([kind.asks for kind in kinds], dtype=float),
+        "length": np.array([math.log1p(min(kind.stems, STEMS_ENOUGH)) for kind in kinds]),
+        "tells_time": np.array([kind.tells_time for kind in kinds], dtype=float),
+        **_times(question, candidates, now),
+    }
+    parts["when_told"] = parts["tells_time"] * question.asks_when
+    worth = {name: getattr(weights, name) * values for name, values in parts.items()}
+    total: Floats = np.sum(list(worth.values()), axis=0)
+    order = np.argsort(-total, kind="stable")
     return [
-        Candidate(
-            id=id, tier=first[id][0], score=score, why=tuple(why[id]), payload=first[id][1].payload
+        Ranked(
+            candidate=candidates[at],
+            score=float(total[at]),
+            parts={name: float(values[at]) for name, values in worth.items() if values[at]},
         )
-        for id, score in sorted(scores.items(), key=lambda pair: -pair[1])
+        for at in order
     ]
 
 
-def rank(query: Query, candidates: Sequence[Candidate], now: datetime) -> list[Item]:
+def reranked(
+    ranked: Sequence[Ranked], scores: Sequence[float], weights: Weights = WEIGHTS
+) -> list[Ranked]:
+    """With what a cross-encoder says of the first `len(scores)`, of which it makes a new order."""
+    first, rest = ranked[: len(scores)], ranked[len(scores) :]
+    told = _standard(np.array(scores, dtype=float)) * weights.rerank
+    before = _standard(np.array([one.score for one in first]))
+    order = np.argsort(-(told + before), kind="stable")
     return [
-        Item(
-            memory=memory_of(one.payload),
-            tier=one.tier,
-            score=one.score,
-            why=one.why,
-            support=one.payload.get("support", 1),
+        Ranked(
+            candidate=first[at].candidate,
+            score=first[at].score,
+            parts={**first[at].parts, "rerank": float(told[at])},
         )
-        for one in candidates[: query.limit]
-    ]
+        for at in order
+    ] + list(rest)
 
 
-def join(items: Sequence[Item], more: Sequence[Item]) -> list[Item]:
-    known = {item.memory.id for item in items}
-    return [*items, *(item for item in more if item.memory.id not in known)]
+def item(one: Ranked, question: Question) -> Item:
+    """For whoever asked: the memory, and why."""
+    return Item(
+        memory=memory_of(one.candidate.payload),
+        tier=one.candidate.tier,
+        score=round(one.score, 4),
+        why=tuple(_why(one, question)),
+        support=one.candidate.payload.get("support", 1),
+    )
+
+
+def _matches(candidates: Sequence[Candidate], kinds: Sequence[Traits]) -> dict[str, Floats]:
+    """What its own text and the texts around it have of the question."""
+    lexical = _standard(np.array([one.words for one in candidates]))
+    cosines = [one.dense for one in candidates if one.dense is not None]
+    floor = min(cosines, default=0.0)
+    dense = _standard(
+        np.array([floor if one.dense is None else one.dense for one in candidates], dtype=float)
+    )
+    row = {one.place: at for at, one in enumerate(candidates) if one.place is not None}
+    above, above_dense = lexical - lexical.min(), dense - dense.min()
+    near, far, answer = (np.zeros(len(candidates)) for _ in range(3))
+    for at, one in enumerate(candidates):
+        if one.place is None:
+            continue
+        series, seq = one.place
+        for step in (-2, -1, 1, 2):
+            other = row.get((series, seq + step))
+            if other is not None:
+                (near if abs(step) == 1 else far)[at] += above[other]
+        before = row.get((series, seq - 1))
+        if before is not None and kinds[before].asks and not _same(one, candidates[before]):
+            answer[at] = above[before] + above_dense[before]
+    return {"words": lexical, "dense": dense, "near": near, "far": far, "answer": answer}
+
+
+def _speakers(question: Question, candidates: Sequence[Candidate]) -> Floats:
+    """1 for what was said by whom the question names, or by nobody and names them itself."""
+    people = question.people
+    return np.array(
+        [
+            one.payload["speaker"] in people
+            if one.payload.get("speaker")
+            else any(names(one.text, name) for name in people)
+            for one in candidates
+        ],
+        dtype=float,
+    )
+
+
+def _times(question: Question, candidates: Sequence[Candidate], now: datetime) -> dict[str, Floats]:
+    at = [datetime.fromisoformat(one.payload["created_at"]).astimezone(UTC) for one in candidates]
+    days: list[date] = [one.date() for one in at]
+    ages = np.array([max(0.0, (now - one).total_seconds() / 86_400) for one in at])
+    return {
+        "period": np.array(held(question.periods, days), dtype=float),
+        "recent": 0.5 ** (ages / HALF_LIFE_DAYS),
+    }
+
+
+def _same(one: Candidate, other: Candidate) -> bool:
+    """Whether one and the same said both."""
+    return bool(one.payload.get("speaker", "") == other.payload.get("speaker", ""))
+
+
+def _standard(values: Floats) -> Floats:
+    """By mean and standard deviation; all 0 where all are equal."""
+    spread = values.std()
+    return (values - values.mean()) / spread if spread > 1e-9 else np.zeros(len(values))
+
+
+def _why(one: Ranked, question: Question) -> Iterable[str]:
+    candidate, parts = one.candidate, one.parts
+    if candidate.dense is not None:
+        yield f"meaning {candidate.dense:.2f}"
+    if candidate.words > 0:
+        yield f"words {candidate.words:.1f}"
+    if "speaker" in parts:
+        speaker = candidate.payload.get("speaker")
+        yield f"said by {speaker}" if speaker else f"names {', '.join(question.people)}"
+    if "answer" in parts:
+        yield "answers a question that matches"
+    elif "near" in parts or "far" in parts:
+        yield "what is around it matches"
+    if "period" in parts:
+        yield "of the time named"
+    if "when_told" in parts:
+        yield "says when"
+    if "rerank" in parts:
+        yield f"reranker {parts['rerank']:+.1f}"

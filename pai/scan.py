@@ -71,7 +71,7 @@ def _scan(stores: Stores, names: list[str], query: Query) -> list[Match]:
             memory = Memory.model_validate(line["memory"])
             if not fits(memory, query):
                 continue
-            text = document(f"{memory.speaker} {points.said(memory)}")
+            text = document(points.told(memory))
             shared = {
                 word: weight
                 for word, weight in zip(text.indices, text.values, strict=True)

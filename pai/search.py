@@ -6,18 +6,27 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from pai import cards, recall, scan
+from base import log, streams
+from base.deadline import Deadline
+from base.errors import BusError, InputError
+from pai import cards, people, recall, scan
 from pai.cards import Use
 from pai.meaning import QUERY_S
 from pai.points import DENSE, WORDS
+from pai.question import Question
+from pai.recall import Ranked
 from pai.shapes import SHARED, Collection, Found, Item, Memory, Query, Tier
 from pai.stores import Stores
 from pai.warm import Hit, Keep, Look
 from pai.words import query as words_of
 
 #: Candidates of each kind, for one that is wanted; and at least.
-DEPTH, DEPTH_MIN = 4, 50
+DEPTH, DEPTH_MIN = 4, 100
 CHARS_PER_TOKEN = 4
+#: How many a cross-encoder reads, how much of each, and how long it may take.
+RERANK, RERANK_CHARS, RERANK_S = 30, 2_000, 1.5
+
+logger = log.get(__name__)
 
 
 async def search(stores: Stores, query: Query) -> Found:
@@ -32,10 +41,13 @@ async def search(stores: Stores, query: Query) -> Found:
         at_s = now_s
 
     started_s = at_s
-    vectors = await stores.meaning.of([query.text], "query", QUERY_S)
+    now = datetime.now(UTC)
+    known = await people.known(stores, [query.user_id, SHARED])
+    question = Question.of(query.text, known, now)
+    vectors = await stores.meaning.of([question.text], "query", QUERY_S)
     lap("embed")
     limit = max(DEPTH_MIN, DEPTH * query.limit)
-    looks = [Look(name=WORDS, vector=words_of(query.text), limit=limit)]
+    looks = [Look(name=WORDS, vector=words_of(question.text), limit=limit)]
     if vectors is not None:
         vector = vectors.matrix[0]
         looks.append(Look(name=DENSE, vector=vector, limit=limit, model=vectors.model))
@@ -43,12 +55,15 @@ async def search(stores: Stores, query: Query) -> Found:
     lists = await _look(stores, query, looks, keep)
     lap("store")
     if Tier.COLD in query.tiers:
-        lists.append((Tier.COLD, WORDS, await scan.search(stores, query, limit)))
+        cold = query.model_copy(update={"text": question.text})
+        lists.append((Tier.COLD, WORDS, await scan.search(stores, cold, limit)))
         lap("cold")
-    candidates = recall.fuse(lists)
-    items = recall.rank(query, candidates, datetime.now(UTC))
+    ranked = recall.rank(question, recall.gather(lists), now)
     lap("rank")
-    items = items[: query.limit]
+    if stores.settings.rerank_model is not None:
+        ranked = await _rerank(stores, query, ranked)
+        lap("rerank")
+    items = [recall.item(one, question) for one in ranked[: query.limit]]
     if query.neighbours:
         items = await _around(stores, query, items)
         lap("neighbours")
@@ -126,6 +141,22 @@ async def _look(
         for look, hits in zip(looks, stores.index.search(looks, keep), strict=True):
             found.append((Tier.HOT, look.name, hits))
     return found
+
+
+async def _rerank(stores: Stores, query: Query, ranked: list[Ranked]) -> list[Ranked]:
+    """As the cross-encoder has it; as it was when that does not answer."""
+    texts = [one.candidate.text[:RERANK_CHARS] for one in ranked[:RERANK]]
+    if not texts:
+        return ranked
+    asked = {"verb": "rerank", "query": query.text, "texts": texts}
+    try:
+        found = await stores.bus.ask(
+            streams.SERVICE_SCORE, asked, deadline=Deadline.after(RERANK_S)
+        )
+    except (BusError, InputError) as error:
+        logger.warning("going on without the reranker", error=str(error))
+        return ranked
+    return recall.reranked(ranked, found["scores"])
 
 
 async def _around(stores: Stores, query: Query, items: Sequence[Item]) -> list[Item]:

@@ -25,7 +25,7 @@ class Stores:
     for the embedding worker, and by maintenance for a slice at a time. wake: there is something
     to do for maintenance. uses: not written yet. search_ms: how long the last searches took.
     counted: what maintenance did since the start, by name. thaw: id → text of cold memories that a
-    task was given.
+    task was given. people: whose voices a user's memories have, once he asked.
     """
 
     settings: Settings
@@ -43,6 +43,7 @@ class Stores:
     search_ms: deque[float] = field(default_factory=lambda: deque(maxlen=LATE_SEARCHES))
     counted: dict[str, int] = field(default_factory=dict)
     thaw: dict[str, str] = field(default_factory=dict)
+    people: dict[str, set[str]] = field(default_factory=dict)
 
     def count(self, name: str, number: int = 1) -> None:
         if number:
