@@ -9,7 +9,7 @@ from typing import Any
 
 from base import log, streams
 from base.errors import BusError, InputError, NotFoundError
-from pai import cards, points, search, sweep
+from pai import cards, passport, points, search, sweep
 from pai.cold import memories_file
 from pai.shapes import QUERY_CHARS, Collection, Memory, Query, Tier
 from pai.stores import Stores
@@ -48,6 +48,8 @@ async def forget(stores: Stores, user_id: str, ids: Sequence[str]) -> dict[str, 
                 }
                 for id in going
             }
+            names = [id for own in going for id in (own, *removed[own]["merged"])]
+            gone = await asyncio.to_thread(passport.forget, stores.settings.memory, user_id, names)
             await cards.leave(stores.store, going)
             _drop_uses(stores, set(going))
             while await sweep.near(stores):
@@ -55,8 +57,12 @@ async def forget(stores: Stores, user_id: str, ids: Sequence[str]) -> dict[str, 
         await sweep.far(stores, only_leaving=True)
     for id, memory in memories.items():
         removed[id]["cache"] = await _uncache(stores, memory)
-        own = [memory.file, *(row["file"] for row in merged if row["into_id"] == id)]
-        removed[id]["files"] = await asyncio.to_thread(_remove_files, stores, own)
+        taken_in = [row for row in merged if row["into_id"] == id]
+        if memory.collection is Collection.LEARNINGS:  # a file's name elsewhere is only a word
+            own = [memory.file, *(row["file"] for row in taken_in)]
+            removed[id]["files"] = await asyncio.to_thread(_remove_files, stores, own)
+        names = [id, *removed[id]["merged"]]
+        removed[id]["originals"] = sorted({place for name in names for place in gone[name]})
     await stores.warm.tidy()
     await stores.store.execute("VACUUM memory")
     logger.info("forgot", count=len(going))
@@ -131,12 +137,16 @@ async def _found(stores: Stores, memory: Memory) -> dict[str, int]:
         for item in answer.items
         if item.memory.id == memory.id or item.memory.text == memory.text
     ]
+    imported = await asyncio.to_thread(
+        passport.where, stores.settings.memory, memory.user_id, [memory.id]
+    )
     return {
         "card": card + merged,
         "warm": len(await stores.warm.get(memory.collection, [memory.id])),
         "hot": int(memory.id in stores.index) + await _in_redis(stores, memory.id),
         "cold": await _cold_lines(stores, memory.id),
         "search": len(same),
+        "originals": len(imported[memory.id]),
     }
 
 

@@ -13,7 +13,7 @@ import hashlib
 import re
 import shutil
 import tempfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from base.errors import InputError
@@ -24,7 +24,7 @@ from pai.passport_write import Exported, adopt, goals, write
 
 __all__ = [
     "Exported", "Fault", "Implicit", "Imported",
-    "adopt", "forget", "goals", "keep", "kept", "read", "write",
+    "adopt", "forget", "goals", "keep", "kept", "read", "where", "write",
 ]  # fmt: skip
 
 FOLDER = "Imported"
@@ -64,23 +64,34 @@ def kept(memory: Path, user_id: str) -> tuple[Path, ...]:
     return tuple(sorted(found, key=lambda one: (int(one.name.partition("-")[0]), one.name)))
 
 
+def where(memory: Path, user_id: str, ids: Collection[str]) -> dict[str, list[str]]:
+    """For each id the kept originals that it came from, below `memory`."""
+    return _places(memory, user_id, ids, lambda _root, _path, _lines: None)
+
+
 def forget(memory: Path, user_id: str, ids: Collection[str]) -> dict[str, list[str]]:
     """Take those memories out of the kept originals: a row leaves its file, a page goes whole.
 
     For each id the places it was removed from, none when it never came by import. Safe twice.
     """
-    removed: dict[str, list[str]] = {one: [] for one in ids}
+    return _places(memory, user_id, ids, _take_out)
+
+
+def _places(
+    memory: Path, user_id: str, ids: Collection[str], do: Callable[[Path, str, set[int]], None]
+) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {one: [] for one in ids}
     for root in kept(memory, user_id):
         places = read(root, user_id, empty=True).places
-        gone: dict[str, set[int]] = {}
+        here: dict[str, set[int]] = {}
         for one in ids:
             if one in places:
                 path, line = places[one]
-                gone.setdefault(path, set()).add(line)
-                removed[one].append(f"{FOLDER}/{root.parent.name}/{root.name}/{path}")
-        for path, lines in gone.items():
-            _take_out(root, path, lines)
-    return removed
+                here.setdefault(path, set()).add(line)
+                found[one].append(str((root / path).relative_to(memory)))
+        for path, lines in here.items():
+            do(root, path, lines)
+    return found
 
 
 def _take_out(root: Path, path: str, lines: set[int]) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 
 from base.messages import Phase
 from pai import document, prd
-from pai.passport_rows import clean, decode, own, own_row
+from pai.passport_rows import clean, decode, own, own_row, shown
 from pai.shapes import TEXT_CHARS, Collection, Memory, memory_id
 
 #: A part of a page is about as long as an embedding model sees.
@@ -176,7 +176,7 @@ def _page(parts: list[str], user_id: str, file: str, at: datetime, **rest: Any) 
             user_id=user_id,
             text=part[:TEXT_CHARS],
             source="pai",
-            file=file,
+            file=shown(file),
             seq=number if len(parts) > 1 else None,
             created_at=at,
             **rest,

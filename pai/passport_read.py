@@ -207,13 +207,14 @@ def _rows(what: str, path: str, raw: bytes, user_id: str, written: datetime, pil
         try:
             row = rows.decode(line)
             if what == "reflections":
-                pile.add(rows.reflection(row, user_id, path, key, written), path, number)
+                file = rows.shown(path)
+                pile.add(rows.reflection(row, user_id, file, key, written), path, number)
             elif what == "own":
                 pile.add(rows.own(row, user_id, key), path, number)
-            elif isinstance(one := rows.rating(row, user_id, key), Implicit):
-                pile.implicit.append(one)
+            elif isinstance(rated := rows.rating(row, user_id, key), Implicit):
+                pile.implicit.append(rated)
             else:
-                pile.signals.append(one)
+                pile.signals.append(rated)
         except ValueError as error:
             pile.faults.append(Fault(file=path, line=number, reason=str(error)))
 

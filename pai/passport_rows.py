@@ -19,6 +19,7 @@ from pai.prd import moment
 from pai.shapes import TEXT_CHARS, Collection, Memory, Signal, SignalKind, memory_id
 
 MIDDLE, REACH = 5.5, 4.5
+IMPORTED = "Imported/"
 COMMENT_CHARS = 2_000
 LINE_BYTES = 1 << 20
 
@@ -220,13 +221,20 @@ def reflection(
     )
 
 
+def shown(path: str) -> str:
+    """`Memory.file` of what came by import: never the path of a file of our own."""
+    return path if path.startswith(IMPORTED) else IMPORTED + path
+
+
 def own(row: Row, user_id: str, key: tuple[str, ...]) -> Memory:
     """A row that `own_row` made; whoever's it was, it is now that user's."""
-    told = row.get("id")
+    told, given = row.get("id"), _storable(row)
     name = (told,) if isinstance(told, str) else key
+    if file := clean(row.get("file")):
+        given["file"] = shown(file)
     try:
         return Memory.model_validate(
-            {**_storable(row), "user_id": user_id, "id": memory_id("pai", user_id, *name)}
+            {**given, "user_id": user_id, "id": memory_id("pai", user_id, *name)}
         )
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]

@@ -156,7 +156,7 @@ def memory(tmp_path: Path) -> Path:
 
 
 def of_file(plan: passport.Imported, file: str) -> list[Memory]:
-    return [one for one in plan.memories if one.file == file]
+    return [one for one in plan.memories if one.file == f"Imported/{file}"]
 
 
 # In --------------------------------------------------------------------------------------------
@@ -276,8 +276,8 @@ def test_what_came_from_outside_is_tainted(pai: Path) -> None:
     plan = passport.read(pai, USER)
     tainted = {one.file for one in plan.memories if one.tainted}
     assert tainted == {
-        "MEMORY/LEARNING/FAILURES/2026-01/2026-01-12-101500_wrong/CONTEXT.md",
-        "MEMORY/RESEARCH/2026-01/2026-01-02-030405_AGENT-x.md",
+        "Imported/MEMORY/LEARNING/FAILURES/2026-01/2026-01-12-101500_wrong/CONTEXT.md",
+        "Imported/MEMORY/RESEARCH/2026-01/2026-01-02-030405_AGENT-x.md",
     }
 
 
@@ -640,7 +640,11 @@ def test_what_is_forgotten_leaves_the_originals(pai: Path, memory: Path, tmp_pat
     plan = passport.read(pai, USER)
     passport.keep(plan, memory)
     page, row = of_file(plan, PRD)[1], of_file(plan, REFLECTIONS)[0]
+    there = passport.where(memory, USER, [page.id, row.id, "never-imported"])
+    assert [len(one) for one in there.values()] == [1, 1, 0]
     removed = passport.forget(memory, USER, [page.id, row.id, "never-imported"])
+    assert removed == there
+    assert passport.where(memory, USER, [page.id, row.id]) == {page.id: [], row.id: []}
     assert [len(removed[one]) for one in (page.id, row.id, "never-imported")] == [1, 1, 0]
     assert removed[page.id][0].endswith(PRD)
     assert passport.forget(memory, USER, [page.id, row.id]) == {page.id: [], row.id: []}
