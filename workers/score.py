@@ -8,7 +8,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from base import streams
 from base.bus import Bus
 from base.deadline import Deadline
 from base.errors import InputError
@@ -40,12 +39,6 @@ class Score:
         if not isinstance(verb, str) or (job := self._jobs.get(verb)) is None:
             raise InputError(f"no job {verb!r}; there are: info, {', '.join(self._jobs)}")
         return await job.answer(payload)
-
-
-async def serve(bus: Bus, core: Core, device: Device, settings: Settings) -> None:
-    """Answer `score` until cancelled. The core must run beside it."""
-    score = Score(core, device, settings, embed_over(bus))
-    await bus.serve(streams.SERVICE_SCORE, score.answer, concurrency=CONCURRENCY)
 
 
 def embed_over(bus: Bus) -> Embed:

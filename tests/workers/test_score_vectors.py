@@ -280,9 +280,10 @@ async def test_jobs_are_done_over_the_bus(redis_url: str, core: Core) -> None:
         found = await embed(given["texts"])
         return {"model": "m", "dim": 16, "vectors": b64(found)}
 
+    served = score.Score(core, choose("cpu", "fp32"), Settings(), score.embed_over(bus))
     running = [
         asyncio.create_task(bus.serve(streams.SERVICE_EMBED, vectors_of), name="embed"),
-        asyncio.create_task(score.serve(bus, core, choose("cpu", "fp32"), Settings()), name="s"),
+        asyncio.create_task(bus.serve(streams.SERVICE_SCORE, served.answer), name="score"),
     ]
 
     async def ask(**given: Any) -> dict[str, Any]:
