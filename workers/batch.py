@@ -1,8 +1,9 @@
-"""Gathers what many callers ask into batches, one at a time on one compute thread.
+"""Gathers what many callers ask into batches, and computes them in rounds.
 
 One `Core` a process, so that its kinds of work share the threads and take turns: queries before
-bulk, the oldest first. What arrives while a batch runs waits together and goes in the next. Knows
-nothing of what is computed.
+bulk, the oldest first. What arrives while a round runs waits together and goes in the next. A
+round is one batch on all cores, or several at a time on lanes of fewer cores each, which wait for
+nobody. Knows nothing of what is computed.
 
     submit ──▶ waiting ──▶ take (oldest, by length, up to the budget) ──▶ forward ──▶ futures
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import queue
 import threading
 from collections import deque
@@ -28,16 +30,26 @@ T = TypeVar("T")
 IDLE_S = 10.0
 #: After this many full batches that fitted, a budget that was halved grows again.
 REGROW_BATCHES = 64
-#: A bulk batch shall not keep a query waiting for longer than about this.
-SLICE_S = 0.1
-LEAST_TOKENS = 256
+#: A round of bulk shall not keep a query waiting for longer than about this.
+SLICE_S = 0.15
+#: Below this a batch is not made smaller: products of fewer rows waste the cores.
+LEAST_TOKENS = 512
 RECENT = 100
 
 logger = log.get("batch")
 
 
 class Machine(Protocol):
-    """What the core must know of the device under it."""
+    """What the core must know of the device under it. `lanes`: batches that it computes well at
+    a time.
+    """
+
+    @property
+    def lanes(self) -> int: ...
+
+    def share(self, lanes: int) -> None:
+        """From now on as many batches are computed at a time. Called on each compute thread."""
+        ...
 
     def out_of_memory(self, error: BaseException) -> bool: ...
 
@@ -95,7 +107,7 @@ class Work(Generic[I, R]):
 
     def __init__(
         self, core: Core, name: str, forward: Callable[[list[I]], Sequence[R]],
-        budget_tokens: Callable[[], int], padded: bool,
+        budget_tokens: Callable[[], int], padded: bool, parallel: bool,
     ) -> None:  # fmt: skip
         self.name = name
         self.waiting: list[Piece[I, R]] = []
@@ -108,6 +120,7 @@ class Work(Generic[I, R]):
         self._forward = forward
         self._limit_tokens = budget_tokens
         self._padded = padded
+        self._parallel = parallel
         self._shrunk_tokens: int | None = None
         self._fitted = 0
 
@@ -152,48 +165,68 @@ class Work(Generic[I, R]):
                     one.future.exception()  # seen: the first fault was raised
 
     async def step(self) -> None:
-        """Compute the next batch. Out of memory halves the budget, and each half goes on."""
+        """Compute the next round. Out of memory halves the budget, and each half goes on."""
+        batches = self._round()
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        lanes = len(batches)
+        await asyncio.gather(*[self._batch(one, at, lanes) for at, one in enumerate(batches)])
+        self.busy_s += loop.time() - began_s
+
+    def _round(self) -> list[list[Piece[I, R]]]:
+        """Take as many batches as there are lanes, none smaller than it must be."""
+        lanes = self._core.machine.lanes if self._parallel else 1
+        live = [one for one in self.waiting if not one.future.done()]
         budget_tokens = self.budget_tokens
-        if self.tokens_per_s and all(one.bulk for one in self.waiting):
-            slice_tokens = max(LEAST_TOKENS, int(self.tokens_per_s * SLICE_S))
-            budget_tokens = min(budget_tokens, slice_tokens)
-        batch = take(self.waiting, budget_tokens, padded=self._padded)
-        taken = {id(one) for one in batch}
-        self.waiting = [
-            one for one in self.waiting if id(one) not in taken and not one.future.done()
-        ]
-        parts = [batch] if batch else []
+        if self._parallel and live:
+            tokens = [one.tokens for one in live]
+            cost_tokens = max(tokens) * len(tokens) if self._padded else sum(tokens)
+            if self.tokens_per_s and all(one.bulk for one in live):
+                cost_tokens = min(cost_tokens, int(self.tokens_per_s * SLICE_S))
+            budget_tokens = min(budget_tokens, max(LEAST_TOKENS, math.ceil(cost_tokens / lanes)))
+        found: list[list[Piece[I, R]]] = []
+        while len(found) < lanes and (batch := take(live, budget_tokens, padded=self._padded)):
+            if found and batch[0].bulk != found[0][0].bulk:
+                break
+            taken = {id(one) for one in batch}
+            live = [one for one in live if id(one) not in taken]
+            found.append(batch)
+        self.waiting = live
+        return found
+
+    async def _batch(self, batch: list[Piece[I, R]], lane: int, lanes: int) -> None:
+        parts = [batch]
         while parts:
             part = parts.pop(0)
-            if fault := await self._compute(part):
+            if fault := await self._compute(part, lane, lanes):
                 if len(part) > 1 and self._core.machine.out_of_memory(fault):
                     half = (len(part) + 1) // 2
                     parts[:0] = [part[:half], part[half:]]
-                    await self._shrink(part)
+                    await self._shrink(part, lane)
                     continue
                 for one in part:
                     if not one.future.done():
                         one.future.set_exception(fault)
 
-    async def _compute(self, part: list[Piece[I, R]]) -> Exception | None:
-        loop = asyncio.get_running_loop()
-        began_s = loop.time()
+    async def _compute(self, part: list[Piece[I, R]], lane: int, lanes: int) -> Exception | None:
+        def run() -> Sequence[R]:
+            self._core.machine.share(lanes)
+            return self._forward([one.item for one in part])
+
         try:
-            found = await self._core.call(lambda: self._forward([one.item for one in part]))
+            found = await self._core.call(run, lane)
         except Exception as error:  # handed on: to the callers, or to a smaller batch
             return error
-        self._count(part, loop.time() - began_s)
+        self._count(part)
         for one, result in zip(part, found, strict=True):
             if not one.future.done():
                 one.future.set_result(result)
         return None
 
-    def _count(self, part: list[Piece[I, R]], took_s: float) -> None:
-        tokens = sum(one.tokens for one in part)
-        self.busy_s += took_s
+    def _count(self, part: list[Piece[I, R]]) -> None:
         self.batches += 1
         self.items += len(part)
-        self.tokens += tokens
+        self.tokens += sum(one.tokens for one in part)
         self._recent.append(len(part))
         self._fitted += 1
         if self._shrunk_tokens is not None and self._fitted >= REGROW_BATCHES:
@@ -202,19 +235,19 @@ class Work(Generic[I, R]):
             if self._shrunk_tokens >= self._limit_tokens():
                 self._shrunk_tokens = None
 
-    async def _shrink(self, part: list[Piece[I, R]]) -> None:
+    async def _shrink(self, part: list[Piece[I, R]], lane: int) -> None:
         tokens = sum(one.tokens for one in part)
-        self._shrunk_tokens = max(LEAST_TOKENS, min(self.budget_tokens, tokens) // 2)
+        self._shrunk_tokens = max(1, min(self.budget_tokens, tokens) // 2)
         self._fitted = 0
         logger.warning("ran out of memory", work=self.name, budget_tokens=self._shrunk_tokens)
-        await self._core.call(self._core.machine.relieve)
+        await self._core.call(self._core.machine.relieve, lane)
 
 
 class Core:
-    """The compute thread and whose turn it is. `run` it as a task; use it from that event loop.
+    """The compute threads and whose turn it is. `run` it as a task; use it from that event loop.
 
-    After `idle_s` without work the thread ends, and its OpenMP threads with it; what the machine
-    cached is given back. The next batch starts another.
+    After `idle_s` without work the threads end, and their OpenMP threads with them; what the
+    machine cached is given back. The next batch starts others.
     """
 
     def __init__(self, machine: Machine, *, idle_s: float = IDLE_S) -> None:
@@ -223,25 +256,26 @@ class Core:
         self._idle_s = idle_s
         self._works: list[Work[Any, Any]] = []
         self._awake = asyncio.Event()
-        self._thread = _Thread()
+        self._threads = [_Thread() for _ in range(machine.lanes)]
 
     def work(
         self, name: str, forward: Callable[[list[I]], Sequence[R]], *,
-        budget_tokens: Callable[[], int], padded: bool = True,
+        budget_tokens: Callable[[], int], padded: bool = True, parallel: bool = False,
     ) -> Work[I, R]:  # fmt: skip
         """A kind of work of that name. `budget_tokens` is asked before each batch; `padded`:
-        `forward` makes all items of a batch as long as the longest.
+        `forward` makes all items of a batch as long as the longest; `parallel`: several threads
+        may be in `forward` at a time.
         """
-        work = Work(self, name, forward, budget_tokens, padded)
+        work = Work(self, name, forward, budget_tokens, padded, parallel)
         self._works.append(work)
         return work
 
     def wake(self) -> None:
         self._awake.set()
 
-    async def call(self, function: Callable[[], T]) -> T:
-        """Run `function` on the compute thread, after the batch that runs now; its result."""
-        return await self._thread.call(function)
+    async def call(self, function: Callable[[], T], lane: int = 0) -> T:
+        """Run `function` on a lane's thread, after the batch that it computes now; its result."""
+        return await self._threads[lane].call(function)
 
     async def run(self) -> None:
         """Compute what waits, for ever. Cancelled, what waits is given up."""
@@ -259,7 +293,7 @@ class Core:
                     await self._rest()
                     await self._awake.wait()
         finally:
-            self._thread.end()
+            self._end()
             for work in self._works:
                 for one in work.waiting:
                     one.future.cancel()
@@ -274,10 +308,14 @@ class Core:
         return self._works[min(heads)[1]] if heads else None
 
     async def _rest(self) -> None:
-        if self._thread.alive:
+        if any(thread.alive for thread in self._threads):
             await self.call(self.machine.relieve)
-            self._thread.end()
+            self._end()
             logger.debug("rested")
+
+    def _end(self) -> None:
+        for thread in self._threads:
+            thread.end()
 
 
 class _Thread:

@@ -21,6 +21,8 @@ SHARE = 0.5
 CPU_TOKENS = 2_048
 GPU_TOKENS = 65_536
 LEAST_TOKENS = 256
+#: Load a core, over the last minute, from which on others want the cores too.
+BUSY = 1.5
 
 logger = log.get("device")
 
@@ -53,6 +55,20 @@ class Device:
     @property
     def torch_device(self) -> torch.device:
         return torch.device(self.name)
+
+    @property
+    def lanes(self) -> int:
+        """Batches at a time: on a CPU one a core, since products this small share badly."""
+        return self.threads if self.name == "cpu" else 1
+
+    def share(self, lanes: int) -> None:
+        """Set the threads of this compute thread. One batch alone gets all cores, unless the
+        machine is busy: then threads that wait for each other are slower than one.
+        """
+        busy = os.getloadavg()[0] > BUSY * self.threads
+        alone = 1 if busy else max(1, self.threads // lanes)
+        if torch.get_num_threads() != alone:
+            torch.set_num_threads(alone)
 
     @property
     def free_bytes(self) -> int | None:

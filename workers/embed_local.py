@@ -39,6 +39,7 @@ class Local:
             lambda ids: list(self._encoder.encode(ids)),
             budget_tokens=lambda: device.budget_tokens(encoder.token_bytes),
             padded=encoder.padded,
+            parallel=True,
         )
 
     @classmethod

@@ -41,7 +41,7 @@ class Trunk(Protocol):
 
 
 class Encoder:
-    """Trunk, pooling, dense layers. Call `encode` from one thread at a time."""
+    """Trunk, pooling, dense layers. `encode` may run in several threads."""
 
     def __init__(self, recipe: Recipe, device: Device) -> None:
         from workers import encoder_bert

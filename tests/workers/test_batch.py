@@ -15,8 +15,13 @@ from workers.batch import Core, Piece, take
 class Machine:
     """A device that is out of memory when a fake says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, lanes: int = 1) -> None:
+        self.lanes = lanes
         self.relieved = 0
+        self.shares: set[int] = set()
+
+    def share(self, lanes: int) -> None:
+        self.shares.add(lanes)
 
     def out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, MemoryError)
@@ -159,6 +164,33 @@ async def test_an_idle_core_gives_its_thread_back_and_starts_another() -> None:
         await until(lambda: machine.relieved == 1)
         await until(lambda: not any(one.name == "compute" for one in threading.enumerate()))
         assert await work.submit([2], [1]) == [4]
+
+
+async def test_bulk_is_computed_on_lanes_side_by_side() -> None:
+    machine, double = Machine(lanes=2), Doubler()
+    both = threading.Barrier(2, timeout=10)
+
+    def forward(items: list[int]) -> list[int]:
+        both.wait()  # passes only when two batches run at a time
+        return double(items)
+
+    async with running(Core(machine)) as core:
+        work = core.work("double", forward, budget_tokens=lambda: 10_000, parallel=True)
+        found = await work.submit(list(range(8)), [200] * 8, bulk=True)
+    assert found == [2 * n for n in range(8)]
+    assert [len(batch) for batch in double.batches] == [4, 4]
+    assert machine.shares == {2}
+
+
+async def test_what_is_short_or_not_parallel_has_one_lane() -> None:
+    machine, double = Machine(lanes=2), Doubler()
+    async with running(Core(machine)) as core:
+        short = core.work("short", double, budget_tokens=lambda: 10_000, parallel=True)
+        alone = core.work("alone", double, budget_tokens=lambda: 10_000)
+        await short.submit([1, 2], [50, 50])
+        await alone.submit([3, 4], [5_000, 5_000])
+    assert machine.shares == {1}
+    assert double.batches == [[1, 2], [3, 4]]
 
 
 async def test_cancelled_callers_cost_nothing() -> None:
