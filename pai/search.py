@@ -11,10 +11,11 @@ from base.deadline import Deadline
 from base.errors import BusError, InputError
 from pai import cards, people, recall, scan
 from pai.cards import Use
+from pai.embed import Vectors
 from pai.meaning import QUERY_S
 from pai.points import DENSE, WORDS
 from pai.question import Question
-from pai.recall import Ranked
+from pai.recall import Candidate, Ranked
 from pai.shapes import SHARED, Collection, Found, Item, Memory, Query, Tier
 from pai.stores import Stores
 from pai.warm import Hit, Keep, Look
@@ -46,19 +47,9 @@ async def search(stores: Stores, query: Query) -> Found:
     question = Question.of(query.text, known, now)
     vectors = await stores.meaning.of([question.text], "query", QUERY_S)
     lap("embed")
-    limit = max(DEPTH_MIN, DEPTH * query.limit)
-    looks = [Look(name=WORDS, vector=words_of(question.text), limit=limit)]
-    if vectors is not None:
-        vector = vectors.matrix[0]
-        looks.append(Look(name=DENSE, vector=vector, limit=limit, model=vectors.model))
-    keep = keep_of(query)
-    lists = await _look(stores, query, looks, keep)
+    candidates = await gather(stores, query, question, vectors)
     lap("store")
-    if Tier.COLD in query.tiers:
-        cold = query.model_copy(update={"text": question.text})
-        lists.append((Tier.COLD, WORDS, await scan.search(stores, cold, limit)))
-        lap("cold")
-    ranked = recall.rank(question, recall.gather(lists), now)
+    ranked = recall.rank(question, candidates, now)
     lap("rank")
     if stores.settings.rerank_model is not None:
         ranked = await _rerank(stores, query, ranked)
@@ -71,6 +62,22 @@ async def search(stores: Stores, query: Query) -> Found:
     note(stores, query, items)
     stores.search_ms.append((time.perf_counter() - started_s) * 1000)
     return Found(items=tuple(items), dense=vectors is not None, took_ms=took_ms)
+
+
+async def gather(
+    stores: Stores, query: Query, question: Question, vectors: Vectors | None
+) -> list[Candidate]:
+    """What is to be ranked, from all tiers that the query wants. `vectors`: the question's."""
+    limit = max(DEPTH_MIN, DEPTH * query.limit)
+    looks = [Look(name=WORDS, vector=words_of(question.text), limit=limit)]
+    if vectors is not None:
+        vector = vectors.matrix[0]
+        looks.append(Look(name=DENSE, vector=vector, limit=limit, model=vectors.model))
+    lists = await _look(stores, query, looks, keep_of(query))
+    if Tier.COLD in query.tiers:
+        cold = query.model_copy(update={"text": question.text})
+        lists.append((Tier.COLD, WORDS, await scan.search(stores, cold, limit)))
+    return recall.gather(lists)
 
 
 def keep_of(query: Query) -> Keep:
