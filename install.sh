@@ -220,7 +220,7 @@ install_python_packages() {
     SCRATCH=$(mktemp -d)
     look_at_torch
     quietly env TMPDIR="$SCRATCH" .venv/bin/python -m pip install --disable-pip-version-check --editable .
-    quietly .venv/bin/python -m compileall -q .venv/lib base pai agents supervisor workers portal
+    quietly .venv/bin/python -m compileall -q base pai agents supervisor workers portal
     cp pyproject.toml .venv/.installed
     rm -f .venv/.half-made
 }
@@ -448,7 +448,7 @@ main() {
     install_packages
     make_hands_account
     try_sandbox
-    step "installing Python packages into .venv (a minute or two the first time)"
+    step "installing Python packages into .venv (some minutes the first time)"
     install_python_packages
     mkdir -p "$AI_INFRA_HOME/config" # from here on it is known as ours, should this end half way
     install_sandbox

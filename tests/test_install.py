@@ -176,6 +176,31 @@ def checkout() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.skipif(Path("/proc/driver/nvidia/version").exists(), reason="it has the card")
+@pytest.mark.parametrize(("needs", "told"), [("nvidia-cudnn==9.2", True), ("sympy", False)])
+def test_a_machine_without_a_card_is_told_of_the_large_pytorch_first(
+    checkout: Path, needs: str, told: bool
+) -> None:
+    """pip is played: it would bring what needs `needs`, and then cannot be reached."""
+    report = f'{{"install": [{{"metadata": {{"requires_dist": ["{needs}"]}}}}]}}'
+    python = checkout / ".venv" / "bin" / "python"
+    python.write_text(
+        f"""#!/bin/sh
+case "$*" in
+*--version*) exit 0 ;;
+*--report*torch==*) echo '{report}' ;;
+*) exit 1 ;;
+esac
+"""
+    )
+    (checkout / ".venv" / ".installed").unlink()
+    env = {**os.environ, "HOME": str(checkout.parent), "AI_INFRA_HOME": f"{checkout.parent}/h"}
+    done = install("--yes", env=env, script=checkout / "install.sh")
+    assert done.returncode == 1
+    assert "this failed" in done.stderr
+    assert ("PIP_EXTRA_INDEX_URL" in done.stdout) == told
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a git checkout")
 def test_whole_and_again_and_gone(checkout: Path) -> None:

@@ -211,6 +211,10 @@ def test_a_folder_comes_in_and_goes_out_as_it_was(made: Installation, client: ht
     assert "Calypso" in "".join(path.read_text() for path in new.rglob("*.jsonl"))
     again = json.loads(made.cli("memory", "export", str(new), "--json").stdout)
     assert (again["written"], again["appended"], again["backed_up"]) == (0, 0, {})
+    found = search(client, "Which knot for the dinghy?", collection=["learnings"])["items"]
+    made.cli("memory", "forget", found[0]["memory"]["id"], "--yes")
+    made.cli("memory", "export", str(made.home / "after"))
+    assert "bowline" not in "".join(path.read_text() for path in (made.home / "after").rglob("*.*"))
     assert made.cli("memory", "import", str(made.home / "run"), check=False).returncode == 2
 
 
