@@ -19,8 +19,9 @@ IDS_MAX = 500
 KEPT = (
     "the messages of the conversation itself stay until the conversation is deleted",
     "a task's journal and PRD.md stay in its folder and later in the tasks' archive",
-    "the database's own log and backups hold old bytes until they are written over",
+    "the logs and backups of PostgreSQL and Redis hold old bytes until they are written over",
 )
+UNWIPED = "the Qdrant server holds old bytes until its optimiser has written the segment anew"
 
 logger = log.get(__name__)
 
@@ -63,7 +64,7 @@ async def forget(stores: Stores, user_id: str, ids: Sequence[str]) -> dict[str, 
             removed[id]["files"] = await asyncio.to_thread(_remove_files, stores, own)
         names = [id, *removed[id]["merged"]]
         removed[id]["originals"] = sorted({place for name in names for place in gone[name]})
-    await stores.warm.tidy()
+    wiped = await stores.warm.wipe([*{memory.collection for memory in memories.values()}])
     await stores.store.execute("VACUUM memory")
     logger.info("forgot", count=len(going))
     found = {id: await _found(stores, memory) for id, memory in memories.items()}
@@ -73,7 +74,7 @@ async def forget(stores: Stores, user_id: str, ids: Sequence[str]) -> dict[str, 
             for id in wanted
         ],
         "proved": all(not any(places.values()) for places in found.values()),
-        "kept": list(KEPT),
+        "kept": [*KEPT, *(() if wiped else (UNWIPED,))],
     }
 
 

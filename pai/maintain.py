@@ -203,6 +203,11 @@ async def cold_limit(stores: Stores, now: datetime) -> int:
     return 0
 
 
+async def tidy(stores: Stores, _now: datetime) -> int:
+    """Room of removed points back, by slices that let searches through."""
+    return int(await stores.warm.tidy())
+
+
 async def embed(stores: Stores, _now: datetime) -> int:
     """Vectors for what has none of the present model: a slice; 0 when the worker is away."""
     meaning = stores.meaning
@@ -260,6 +265,6 @@ async def _switch(stores: Stores) -> None:
 
 STEPS: tuple[Step, ...] = (
     write_uses, thaw, sweep_near, share, place, by_time, hot_limit, warm_limit, sweep_near,
-    sweep_leaving, cold_limit, embed, compare, sweep_near, sweep_leaving,
+    sweep_leaving, cold_limit, embed, compare, sweep_near, sweep_leaving, tidy,
 )  # fmt: skip
 RARE_STEPS: tuple[Step, ...] = (learn.fade, sweep_far, archive.folders, forget_uses)

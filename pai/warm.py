@@ -274,6 +274,11 @@ class Warm(Protocol):
     async def tidy(self) -> bool:
         """Give room of removed points back, merge; False: there was nothing to do."""
 
+    async def wipe(self, collections: Sequence[str]) -> bool:
+        """Leave no byte of what was removed from these on the disk; False: the engine does that
+        only in its own time.
+        """
+
     async def reset(self) -> None:
         """Throw everything away; `prepare` comes next."""
 

@@ -191,6 +191,14 @@ class EdgeWarm:
         async with self._tidying:
             return await self._tidy()
 
+    async def wipe(self, collections: Sequence[str]) -> bool:
+        """By writing anew whatever had something removed."""
+        async with self._tidying:
+            for name in collections:
+                if self._at(name).holes:
+                    await self._copy(name, self._at(name))
+        return True
+
     async def _tidy(self) -> bool:
         for name, kept in list(self._kept.items()):
             if kept.unflushed:

@@ -225,6 +225,10 @@ class ServerWarm:
         await self._write(Places(active=places.coming))
         await self._drop_stale()
 
+    async def wipe(self, collections: Sequence[str]) -> bool:
+        """A server's own optimiser writes segments anew, when it sees fit."""
+        return False
+
     async def tidy(self) -> bool:
         """The server does it by itself."""
         return False

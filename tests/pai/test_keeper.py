@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from keeper_world import World, memory
@@ -67,6 +69,49 @@ async def test_forget_removes_and_proves_it(made: World) -> None:
     assert one.text not in await texts(made, "number 0170 5551234")
     assert await made.card(one.id) is None
     assert await made.card(other.id) is not None
+
+
+async def test_nothing_of_it_is_left_on_the_disk(made: World) -> None:
+    """Hot, warm and cold: a raw look through the files and keys finds no byte of its text."""
+    word = "Zwiebelfisch"
+    stores = made.stores
+    hot, warm, cold, twin = (
+        memory(f"the {word} is in the {place}", **fields)
+        for place, fields in (
+            ("kitchen of the old mill", {"task_id": "t"}),
+            ("cellar of the new house", {}),
+            ("attic under the red roof", {}),
+            ("cellar of the new house", {}),
+        )
+    )
+    other = memory("nothing but other things")
+    await made.client.remember(cold, other)
+    await made.pass_(now=datetime.now(UTC) + timedelta(days=31))
+    await made.client.remember(hot, warm)
+    assert await made.client.remember(twin) == [warm.id]
+
+    def raw() -> list[str]:
+        found = []
+        for path in stores.settings.home.rglob("*"):
+            if path.is_file():
+                content = path.read_bytes()
+                if path.name.endswith(".gz"):
+                    content = gzip.decompress(content)
+                if word.encode() in content:
+                    found.append(path.name)
+        return found
+
+    assert raw()
+    proof = await made.client.forget("ann", [hot.id, twin.id, cold.id])
+    assert proof["proved"], proof
+    by_id = {one["id"]: one["removed"] for one in proof["forgotten"]}
+    assert (by_id[hot.id]["hot"], by_id[cold.id]["cold"]) == (2, 1)
+    assert by_id[twin.id]["merged"] == [twin.id]
+    assert raw() == []
+    for key in (await made.bus.call(("KEYS", "*")))[0]:
+        assert hot.id.encode() not in key
+    assert await texts(made, word, tiers=tuple(Tier)) == []
+    assert "conversation" in " ".join(proof["kept"])
 
 
 async def test_stats_count_by_tier(made: World) -> None:

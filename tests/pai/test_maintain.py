@@ -282,7 +282,7 @@ async def test_another_model_takes_over_without_losing_recall(made: World) -> No
         assert (stats["reembedding"], stats["model"]) == (None, "hash-32")
         found = await made.client.search(Query(text="ledger entry cat", user_id="ann"))
         assert found.items[0].memory.id == many[1].id
-        assert any("dense" in why for why in found.items[0].why)
+        assert any("meaning" in why for why in found.items[0].why)
     finally:
         made.worker.model, made.worker.dim = "hash-64", 64
         await find(made, "back again")
