@@ -74,17 +74,17 @@ def take(
 ) -> list[Piece[Any, Any]]:
     """The next batch out of what waits, longest first; never empty when something waits.
 
-    All queries or all bulk. Queries go by age; bulk beginning with the longest of the oldest
-    request and then those nearest below it in length. The batch costs the sum of its tokens, or
-    count x the longest where it is `padded`, and that stays within the budget; a piece above the
-    budget goes alone.
+    All queries or all bulk. Queries of a work that does not pad go by age; all else beginning
+    with the longest of the oldest request and then those nearest below it in length. The batch
+    costs the sum of its tokens, or count x the longest where it is `padded`, and that stays
+    within the budget; a piece above the budget goes alone.
     """
     live = [one for one in waiting if not one.future.done()]
-    if any(not one.bulk for one in live):
-        live = sorted((one for one in live if not one.bulk), key=_age)
-    elif live:
-        longest = min(live, key=_age).tokens
-        live = sorted(live, key=lambda one: (one.tokens > longest, -one.tokens, one.order))
+    queries = [one for one in live if not one.bulk]
+    live = sorted(queries or live, key=_age)
+    if live and (padded or not queries):
+        longest = live[0].tokens
+        live.sort(key=lambda one: (one.tokens > longest, -one.tokens, one.order))
     found, sum_tokens, longest_tokens = list[Piece[Any, Any]](), 0, 0
     for one in live:
         sum_tokens += one.tokens
