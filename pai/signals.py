@@ -217,12 +217,12 @@ def append(path: Path, row: Mapping[str, Any]) -> bool:
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with path.open("a+b") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - TAIL_BYTES))
+        size_bytes = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size_bytes - TAIL_BYTES))
         tail = file.read()
         torn = len(tail) - (tail.rfind(b"\n") + 1)
         if torn:
-            file.truncate(size - torn)
+            file.truncate(size_bytes - torn)
             tail = tail[:-torn]
         mark = json.dumps(row["id"]).encode()
         if any(mark in one and json.loads(one).get("id") == row["id"] for one in _whole(tail)):
