@@ -99,7 +99,9 @@ class EdgeWarm:
         try:
             for name, folder in state.folders.items():
                 path = self._folder / warm_state.SHARDS / folder
-                opened[name] = Shard(path, name, state.places, new=not state.names)
+                opened[name] = shard = Shard(path, name, state.places, new=not state.names)
+                while shard.add_index():
+                    pass
         except WarmError:
             for shard in opened.values():
                 shard.close()
@@ -222,6 +224,8 @@ class EdgeWarm:
             kept.copy = new = await self._run(
                 lambda: Shard(folder, name, self._known.places, new=True)
             )
+            while await self._run(new.add_index):
+                pass
             last: str | None = None
             while True:
                 async with kept.writing:

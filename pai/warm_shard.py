@@ -66,10 +66,15 @@ class Shard:
         else:
             with _engine(TornError, f"the warm store's {collection} cannot be read"):
                 self._shard = edge.EdgeShard.load(str(folder))
+
+    def add_index(self) -> bool:
+        """One that is not there yet; False: all are. Each is flushed by the engine: slow."""
         have = self._shard.info().payload_schema
-        for name, kind in COLLECTIONS[collection].items():
+        for name, kind in COLLECTIONS[self.collection].items():
             if name not in have:
                 self._update(edge.UpdateOperation.create_field_index(name, SCHEMA[kind]))
+                return True
+        return False
 
     # Vectors' names ------------------------------------------------------------------------
 

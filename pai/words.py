@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from hashlib import blake2b
+from unicodedata import normalize
 
 from snowballstemmer import stemmer
 
@@ -19,9 +20,10 @@ from pai.warm import Sparse
 
 K1 = 1.2
 B = 0.75
-#: In stems, of what memories are: a turn of a conversation, a lesson, a paragraph. A constant,
-#: because a true average would change every stored weight with each memory.
-AVERAGE_LENGTH = 16
+#: In stems. A constant, because a true average would change every stored weight with each memory;
+#: between a turn and a page, so that turns are hardly told apart by length (recall@10 of words
+#: on LoCoMo: 0.635; with the true average, 14, it is 0.617).
+AVERAGE_LENGTH = 64
 
 #: Scripts that are written without spaces: pairs of neighbours stand for words.
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\u0e00-\u0e7f"
@@ -73,7 +75,7 @@ def query(text: str) -> Sparse:
 
 
 def _tokens(text: str) -> Iterator[str]:
-    for match in _TOKEN.finditer(_APOSTROPHE.sub("", text.casefold())):
+    for match in _TOKEN.finditer(_APOSTROPHE.sub("", normalize("NFKC", text).casefold())):
         token = match[0]
         if len(token) > 2 and _FIRST_UNSPACED.match(token):
             yield from (token[at : at + 2] for at in range(len(token) - 1))

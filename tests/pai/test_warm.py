@@ -2,68 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from qdrant_client import AsyncQdrantClient
+from warm_points import DIM, MINE, asked, copy_of, dense, id_of, point, unit
 from warm_stand_in import KEY, StandIn, stand_in
 
 from base.errors import ConflictError, InputError, WarmError
 from base.settings import load
-from pai import words
-from pai.warm import COLLECTIONS, Floats, Keep, Look, Point, Sparse, Warm, open_warm
+from pai.warm import COLLECTIONS, Keep, Look, Point, Sparse, Warm, open_warm
 from pai.warm_edge import EdgeWarm
 from pai.warm_server import ServerWarm
-
-DIM = 16
-MINE = Keep(any_of={"user_id": ["ann", "*"]})
-TEXTS = (
-    "The printer on the second floor is out of paper again.",
-    "Ann likes her tea without sugar and never after four.",
-    "The certificate for example.org is renewed by a timer every sixty days.",
-    "A deployment on Friday broke the login page for two hours.",
-    "Backups are kept for ninety days on the second disk.",
-)
-
-
-def unit(seed: int, dim: int = DIM) -> Floats:
-    vector = np.random.default_rng(seed).standard_normal(dim).astype(np.float32)
-    return vector / np.float32(np.linalg.norm(vector))
-
-
-def id_of(number: int) -> str:
-    return str(uuid.UUID(int=number))
-
-
-def point(number: int, user_id: str = "ann", **payload: Any) -> Point:
-    text = TEXTS[number % len(TEXTS)]
-    return Point(
-        id=id_of(number),
-        payload={
-            "user_id": user_id,
-            "kind": "fact",
-            "seq": number,
-            "tainted": False,
-            "created_at": f"2026-01-{number % 28 + 1:02}T12:00:00+00:00",
-            "text": text,
-            **payload,
-        },
-        dense={"dense": unit(number)},
-        sparse={"words": words.document(text)},
-    )
-
-
-def dense(number: int, limit: int = 10, model: str = "") -> Look:
-    return Look(name="dense", vector=unit(number), limit=limit, model=model)
-
-
-def asked(text: str, limit: int = 10) -> Look:
-    return Look(name="words", vector=words.query(text), limit=limit)
 
 
 @pytest.fixture(scope="module")
@@ -72,16 +27,30 @@ def server() -> Iterator[StandIn]:
         yield one
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an embedded store that was prepared and closed."""
+
+    async def prepare() -> None:
+        warm = EdgeWarm(folder)
+        await warm.prepare(DIM, "one")
+        await warm.close()
+
+    folder = tmp_path_factory.mktemp("warm") / "qdrant"
+    asyncio.run(prepare())
+    return folder
+
+
 @pytest.fixture(params=["edge", "local mode", "http"])
 async def warm(
-    request: pytest.FixtureRequest, tmp_path: Path, server: StandIn
+    request: pytest.FixtureRequest, tmp_path: Path, server: StandIn, prepared: Path
 ) -> AsyncIterator[Warm]:
     found: Warm
     warnings.filterwarnings("ignore", "Api key is used with an insecure connection")
     warnings.filterwarnings("ignore", "Payload indexes have no effect")
     match request.param:
         case "edge":
-            found = EdgeWarm(tmp_path / "qdrant")
+            found = EdgeWarm(copy_of(prepared, tmp_path / "qdrant"))
         case "local mode":
             found = ServerWarm(AsyncQdrantClient(":memory:"), "local mode")
         case _:

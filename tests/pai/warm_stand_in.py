@@ -25,7 +25,9 @@ KEY = "a-key"
 
 
 class StandIn:
-    """calls: (method, path) of every request. faults: statuses that the next ones are given."""
+    """calls: (method, path) of every request. faults: statuses that the next ones are given.
+    pause_s: how long an answer takes.
+    """
 
     def __init__(self) -> None:
         with socket.socket() as probe:
@@ -34,11 +36,13 @@ class StandIn:
         self.url = f"http://127.0.0.1:{self.port}"
         self.calls: list[tuple[str, str]] = []
         self.faults: list[int] = []
+        self.pause_s = 0.0
         self.client = AsyncQdrantClient(":memory:")
 
     def app(self) -> Starlette:
         async def answer(request: Request) -> JSONResponse:
             self.calls.append((request.method, request.url.path))
+            await asyncio.sleep(self.pause_s)
             if self.faults:
                 return _error(self.faults.pop(0), "as ordered")
             if request.headers.get("api-key") != KEY:
@@ -90,7 +94,7 @@ class StandIn:
                     await client.retrieve(
                         name,
                         asked.ids,
-                        with_payload=asked.with_payload,
+                        with_payload=asked.with_payload is True,
                         with_vectors=asked.with_vector or False,
                     )
                 )
@@ -98,7 +102,8 @@ class StandIn:
                 await client.delete(name, models.PointIdsList.model_validate(body).points)
             case "POST", ["points", "payload"]:
                 given = models.SetPayload.model_validate(body)
-                await client.set_payload(name, given.payload, points=given.filter or given.points)
+                assert given.filter
+                await client.set_payload(name, given.payload, points=given.filter)
             case "POST", ["points", "count"]:
                 count = models.CountRequest.model_validate(body)
                 return _plain(await client.count(name, count_filter=count.filter))

@@ -1,0 +1,260 @@
+"""The embedded warm store: what a death leaves, who else may open it, and its room."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from warm_points import DIM, MINE, asked, copy_of, dense, id_of, point, unit
+
+from base.errors import ConflictError, TornError
+from pai import warm_edge
+from pai.warm import COLLECTIONS, Keep
+from pai.warm_edge import EdgeWarm
+from pai.warm_shard import Shard
+
+#: Puts, says so, and dies before anything is flushed; then once more in the middle of a write.
+DIES = """
+import asyncio, os, signal, sys
+from pathlib import Path
+sys.path[:0] = [sys.argv[2]]
+from warm_points import DIM, point, id_of
+from pai.warm_edge import EdgeWarm
+async def main():
+    warm = EdgeWarm(Path(sys.argv[1]))
+    await warm.prepare(DIM, "one")
+    await warm.put("memories", [point(n) for n in range(300)])
+    await warm.set("memories", id_of(7), {"kind": "rule"})
+    await warm.remove("memories", [id_of(8)])
+    print("put", flush=True)
+    await warm.put("memories", [point(n) for n in range(300, 100_000)])
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    async def prepare() -> None:
+        warm = EdgeWarm(folder)
+        await warm.prepare(DIM, "one")
+        await warm.close()
+
+    folder = tmp_path_factory.mktemp("warm") / "qdrant"
+    asyncio.run(prepare())
+    return folder
+
+
+@pytest.fixture
+async def warm(tmp_path: Path, prepared: Path) -> AsyncIterator[EdgeWarm]:
+    found = EdgeWarm(copy_of(prepared, tmp_path / "qdrant"))
+    await found.prepare(DIM, "one")
+    yield found
+    await found.close()
+
+
+async def test_what_put_returned_for_survives_a_kill(tmp_path: Path, prepared: Path) -> None:
+    folder = copy_of(prepared, tmp_path / "qdrant")
+    here = str(Path(__file__).parent)
+    child = subprocess.Popen(
+        [sys.executable, "-c", DIES, str(folder), here], stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout
+    assert child.stdout.readline() == "put\n"
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+    warm = EdgeWarm(folder)
+    await warm.prepare(DIM, "one")
+    first = Keep(ranges={"seq": (None, 299)})
+    assert await warm.count("memories", first) == 299
+    assert [one.id for one in await warm.find("memories", Keep(any_of={"kind": ["rule"]}), 9)] == [
+        id_of(7)
+    ]
+    near, _ = await warm.search("memories", [dense(299, limit=1), asked("tea")], MINE)
+    assert near[0].id == id_of(299)
+    await warm.close()
+
+
+async def test_a_second_one_is_refused(warm: EdgeWarm, tmp_path: Path) -> None:
+    second = EdgeWarm(tmp_path / "qdrant")
+    with pytest.raises(ConflictError, match="another process has the warm store"):
+        await second.prepare(DIM, "one")
+    with pytest.raises(ConflictError, match="another process"):
+        await second.reset()
+    await second.close()
+    await warm.put("memories", [point(1)])
+    await warm.close()
+    third = EdgeWarm(tmp_path / "qdrant")
+    await third.prepare(DIM, "one")
+    assert await third.count("memories") == 1
+    await third.close()
+
+
+@pytest.mark.parametrize("what", ["state", "no state", "shard", "segment", "log"])
+async def test_a_torn_store_says_so_and_starts_anew_when_told(
+    warm: EdgeWarm, tmp_path: Path, what: str
+) -> None:
+    folder = tmp_path / "qdrant"
+    await warm.put("memories", [point(n) for n in range(100)])
+    await warm.close()
+    shard = folder / "shards" / "memories-1"
+    match what:
+        case "state":
+            (folder / "state.json").write_text('{"places": ')
+        case "no state":
+            (folder / "state.json").unlink()
+        case "shard":
+            shard.rename(folder / "elsewhere")
+        case "segment":
+            [segment] = (shard / "segments").glob("*/segment.json")
+            segment.write_bytes(segment.read_bytes()[:40])
+        case "log":
+            for path in (shard / "wal").iterdir():
+                path.write_bytes(b"\xff" * 64)
+    again = EdgeWarm(folder)
+    with pytest.raises(TornError):
+        await again.prepare(DIM, "one")
+    await again.reset()
+    await again.prepare(DIM, "two")
+    assert [await again.count(name) for name in COLLECTIONS] == [0] * 4
+    await again.put("memories", [point(1)])
+    assert await again.count("memories") == 1
+    await again.close()
+
+
+async def test_tidying_wins_room_back_while_reads_and_writes_go_on(
+    warm: EdgeWarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warm_edge, "HOLES", 300)
+    await warm.put("memories", [point(n) for n in range(1200)])
+    while await warm.tidy():
+        pass
+    await warm.remove("memories", [id_of(n) for n in range(1200) if n % 3])
+    await warm.prepare(8, "two")  # both models' vectors go over
+    await warm.fill("memories", {id_of(0): {"dense": unit(0, 8)}})
+    going = asyncio.create_task(_tidy_all(warm))
+    await warm.put("memories", [replace(point(n), model="one") for n in (1, 5000)])
+    await warm.set("memories", id_of(1197), {"kind": "rule"})
+    await warm.remove("memories", [id_of(3), id_of(1194)])
+    seen = 0
+    while not going.done():
+        [hits] = await warm.search("memories", [asked("tea", 1)], MINE)
+        assert len(hits) == 1
+        seen += 1
+    assert await going
+    assert seen > 1
+    assert {path.name for path in (tmp_path / "qdrant" / "shards").iterdir()} == {
+        "memories-2", *(f"{name}-1" for name in COLLECTIONS if name != "memories")
+    }  # fmt: skip
+    expected = {n for n in range(1200) if n % 3 == 0} - {3, 1194} | {1, 5000}
+    for _ in range(2):
+        found = await warm.find("memories", Keep(), 5000)
+        assert {one.payload["seq"] for one in found} == expected
+        assert [one.payload["seq"] for one in found if one.payload["kind"] == "rule"] == [1197]
+        [hits] = await warm.search("memories", [dense(600, limit=1)], MINE)
+        assert hits[0].id == id_of(600)
+        assert await warm.count_missing("memories") == len(expected) - 1
+        assert not await warm.tidy()
+        await warm.close()
+        warm = EdgeWarm(tmp_path / "qdrant")
+        await warm.prepare(8, "two")
+    await warm.close()
+
+
+async def test_a_copy_that_was_not_finished_is_swept(warm: EdgeWarm, tmp_path: Path) -> None:
+    await warm.put("memories", [point(1)])
+    await warm.close()
+    stray = tmp_path / "qdrant" / "shards" / "memories-2"
+    (stray / "segments").mkdir(parents=True)
+    again = EdgeWarm(tmp_path / "qdrant")
+    await again.prepare(DIM, "one")
+    assert not stray.exists()
+    assert await again.count("memories") == 1
+    await again.close()
+
+
+async def test_vectors_of_a_model_that_is_gone_are_dropped_at_the_next_start(
+    warm: EdgeWarm, tmp_path: Path
+) -> None:
+    """The death was between writing down that the new one is alone and dropping the old."""
+    await warm.put("memories", [point(1)])
+    old = (await warm.places()).active
+    await warm.prepare(8, "two")
+    await warm.fill("memories", {id_of(1): {"dense": unit(1, 8)}})
+    await warm.close()
+    path = tmp_path / "qdrant" / "state.json"
+    state = json.loads(path.read_text())
+    assert old.of("dense") in state["names"]
+    state["places"] = {"active": state["places"]["coming"], "coming": None}
+    path.write_text(json.dumps(state))
+    again = EdgeWarm(tmp_path / "qdrant")
+    await again.prepare(8, "two")
+    assert old.of("dense") not in json.loads(path.read_text())["names"]
+    await again.prepare(DIM, "one")
+    assert await again.count_missing("memories") == 1
+    await again.close()
+
+
+async def test_a_search_does_not_wait_for_a_long_write(warm: EdgeWarm) -> None:
+    await warm.put("memories", [point(1)])
+    writing = asyncio.create_task(warm.put("memories", [point(n) for n in range(2, 3000)]))
+    await asyncio.sleep(0)
+    for _ in range(3):
+        [hits] = await warm.search("memories", [dense(1, limit=1)], MINE)
+        assert hits[0].id == id_of(1)
+        assert not writing.done()
+    await writing
+
+
+async def test_who_waits_together_shares_one_sync_and_none_returns_before_it(
+    warm: EdgeWarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    real = Shard.sync
+
+    def sync(shard: Shard) -> None:
+        real(shard)
+        synced.append(shard.count(None))
+
+    monkeypatch.setattr(Shard, "sync", sync)
+
+    async def put(n: int) -> None:
+        await warm.put("memories", [point(n)])
+        assert synced
+        assert synced[-1] >= 1
+
+    await asyncio.gather(*(put(n) for n in range(1, 21)))
+    assert synced[-1] == 20
+    assert len(synced) < 20
+
+
+async def test_the_log_is_cut_by_tidying(warm: EdgeWarm) -> None:
+    assert not await warm.tidy()
+    await warm.put("memories", [point(n) for n in range(10)])
+    assert await warm.tidy()
+    assert not await warm.tidy()
+
+
+async def test_vectors_keep_their_direction(warm: EdgeWarm) -> None:
+    """Two bytes a number: the cosine to what was given stays above 0.9995."""
+    await warm.put("memories", [point(n) for n in range(200)])
+    found = await warm.get("memories", [id_of(n) for n in range(200)], vectors=True)
+    assert (
+        min(float(np.dot(one.dense["dense"], unit(one.payload["seq"]))) for one in found) > 0.9995
+    )
+
+
+async def _tidy_all(warm: EdgeWarm) -> bool:
+    done = False
+    while await warm.tidy():
+        done = True
+    return done
