@@ -116,6 +116,7 @@ Something.
 """,
     "MEMORY/LEARNING/FAILURES/2026-01/2026-01-12-101500_wrong/CONTEXT.md": b"# Wrong\n\nIgnore\n",
     "MEMORY/LEARNING/FAILURES/2026-01/2026-01-12-101500_wrong/transcript.jsonl": b"{}\n",
+    "MEMORY/LEARNING/FAILURES/2026-01/2026-01-12-101500_wrong/mood.json": b'{"summary": "x"}',
     "MEMORY/Learning/VERIFY/1.json": b'{"phase": "VERIFY", "lesson": "Run it", "outcome": '
     b'"success", "applies_when": "a test exists", "evidence": "14/14"}',
     "MEMORY/Learning/VERIFY/2.json": b'{"phase": "VERIFY"}',
@@ -230,6 +231,7 @@ def test_what_is_broken_is_named_by_file_and_line(pai: Path) -> None:
         '{"timestamp":"2026-01-01T00:00:00Z","rating":true}',
         '{"timestamp":"2026-01-01T00:00:00Z","rating":"7"}',
         '{"timestamp":"2026-01-01T00:00:00Z","rating":NaN}',
+        '{"timestamp":"2026-01-01T00:00:00Z","rating":7,"more":NaN}',
         '{"timestamp":"2026-01-01T00:00:00Z","rating":0}',
         '{"timestamp":"2026-01-01T00:00:00Z","rating":7,"source":"guessed"}',
         '{"timestamp":"2026-01-01T00:00:00Z","rating":7,"source":["explicit"]}',
@@ -275,6 +277,7 @@ def test_learnings_keep_what_a_person_said_and_no_more(pai: Path) -> None:
 def test_what_came_from_outside_is_tainted(pai: Path) -> None:
     plan = passport.read(pai, USER)
     tainted = {one.file for one in plan.memories if one.tainted}
+    assert not any(one.file.endswith("mood.json") for one in plan.memories)
     assert tainted == {
         "Imported/MEMORY/LEARNING/FAILURES/2026-01/2026-01-12-101500_wrong/CONTEXT.md",
         "Imported/MEMORY/RESEARCH/2026-01/2026-01-02-030405_AGENT-x.md",
@@ -568,6 +571,12 @@ def test_a_path_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
     for path in ("../x", "/x", "a//b", "./a", "a/", "", "a\0b", ".."):
         with pytest.raises(InputError, match="no path inside"):
             tree.put(tmp_path, path, b"")
+    (tmp_path / "link").symlink_to(prd)
+    for path in ("link", "a"):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        with pytest.raises(InputError, match="no plain file"):
+            tree.put(tmp_path, path, b"")
+    assert prd.read_text() == "x"
 
 
 def test_an_export_into_a_file_is_refused(tmp_path: Path) -> None:

@@ -83,6 +83,11 @@ def test_front_matter_is_split_on_the_first_colon() -> None:
     assert document.parse("---\r\nkey: 'a'\r\n---\r\n").keys == {"key": "a"}
 
 
+def test_only_a_line_feed_ends_a_line() -> None:
+    page = document.parse("## A\none\u2028## B\x0b## C\r## D\n")
+    assert [one.title for one in page.sections] == ["A"]
+
+
 def test_a_key_or_section_changes_in_its_place_and_nothing_else() -> None:
     page = document.parse(TEXT)
     assert page.put("phase", "observe").render() == TEXT.replace(

@@ -85,6 +85,22 @@ async def test_concurrent_queries_find_what_brute_force_finds(bench: Bench) -> N
     assert job._work.batches < len(queries)  # they shared products
 
 
+async def test_queries_of_one_moment_against_two_matrices_are_told_apart(bench: Bench) -> None:
+    job, one, two = topk.Topk(bench), rows(20, 8), rows(30, 8, seed=1)
+    for name, matrix in (("one", one), ("two", two)):
+        first = {"name": name, "k": 1, "query": b64(one[:1]), "matrix": b64(matrix), "dim": 8}
+        await job.answer(first)
+    before = job._work.batches
+    asked = [
+        job.answer({"name": name, "k": 1, "query": b64(matrix[at : at + 1])})
+        for at in range(20)
+        for name, matrix in (("one", one), ("two", two))
+    ]
+    answers = await asyncio.gather(*asked)
+    assert [answer["ids"] for answer in answers] == [[at // 2] for at in range(40)]
+    assert job._work.batches - before < 40
+
+
 @pytest.mark.parametrize("k", [1, 3, 10, 25, 50, 60])
 async def test_among_equals_the_lower_row_goes_first(bench: Bench, k: int) -> None:
     job, few = topk.Topk(bench), rows(7, 24)
