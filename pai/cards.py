@@ -259,6 +259,15 @@ async def get(db: Statements, ids: Sequence[str]) -> list[Row]:
     return await db.fetch(f"SELECT {CARD} FROM memory WHERE id = ANY($1::uuid[])", list(ids))
 
 
+async def states(db: Statements, ids: Sequence[str]) -> dict[str, Row]:
+    """By id what the stores must know of a card to hold the memory."""
+    rows = await db.fetch(
+        "SELECT id, tier, hash, leaving, utility, support FROM memory WHERE id = ANY($1::uuid[])",
+        list(ids),
+    )
+    return {row["id"]: row for row in rows}
+
+
 async def used(tx: Statements, uses: Sequence[Use], rules: tiers.Rules) -> int:
     """Count uses: access, place, recency, utility; and who used what. A task's second look at
     the same memory counts once. How many counted.

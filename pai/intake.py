@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -56,17 +57,20 @@ async def record(stores: Stores, memories: Sequence[Memory]) -> tuple[list[str],
 async def place(
     stores: Stores, memories: Sequence[Memory], *, wait_s: float, vectors: Vectors | None = None
 ) -> None:
-    """Put what the cards tell into the stores where it belongs, with vectors if there are any
-    within `wait_s`. Safe twice; what was removed or changed meanwhile is left alone.
+    """Put what the cards tell into the stores where it belongs, with `vectors` (a row a memory)
+    or those that the worker makes within `wait_s`, if any. Safe twice; what was removed or changed
+    meanwhile is left alone.
     """
     priority: Literal["query", "bulk"] = "query" if len(memories) == 1 else "bulk"
     for start in range(0, len(memories), BATCH):
         part = memories[start : start + BATCH]
-        if vectors is None or start:
+        if vectors is None:
             texts = [points.said(memory) for memory in part]
-            vectors = await stores.meaning.of(texts, priority, wait_s)
+            own = await stores.meaning.of(texts, priority, wait_s)
+        else:
+            own = replace(vectors, matrix=vectors.matrix[start : start + BATCH])
         async with stores.lock:
-            await _place(stores, part, vectors)
+            await _place(stores, part, own)
 
 
 async def compared(stores: Stores, ids: list[str], fresh: Sequence[Memory]) -> list[str]:
@@ -124,7 +128,7 @@ async def _record(
 
 
 async def _place(stores: Stores, memories: Sequence[Memory], vectors: Vectors | None) -> None:
-    rows = {row["id"]: row for row in await cards.get(stores.store, [one.id for one in memories])}
+    rows = await cards.states(stores.store, [one.id for one in memories])
     model = vectors.model if vectors is not None else ""
     warm: dict[str, list[Point]] = {}
     hot: list[tuple[Memory, Point]] = []

@@ -21,6 +21,7 @@ from pai.stores import Stores
 SLICE = 200
 COMPARE_SLICE = 32
 PAUSE_S = 0.2
+ANALYZE_MIN = 500
 #: What may wait: cold lines of memories that are warm again, folders of ended tasks, old uses.
 RARE_S = 3600.0
 KEEP_USES_S = 90 * 86_400
@@ -242,6 +243,17 @@ async def compare(stores: Stores, _now: datetime) -> int:
     return len(rows)
 
 
+async def analyze(stores: Stores, _now: datetime) -> int:
+    """After many came the database looks at their spread anew: else it would not know that next
+    to nothing waits for a sweep, and look through all.
+    """
+    total = await stores.store.fetchval("SELECT COALESCE(SUM(count), 0)::BIGINT FROM memory_count")
+    if abs(total - stores.analyzed[0]) > max(ANALYZE_MIN, total // 5):
+        await stores.store.execute("ANALYZE memory")
+        stores.analyzed[0] = total
+    return 0
+
+
 async def forget_uses(stores: Stores, now: datetime) -> int:
     """Who was given what, long after anybody could judge it."""
     before = now - timedelta(seconds=KEEP_USES_S)
@@ -266,5 +278,6 @@ async def _switch(stores: Stores) -> None:
 STEPS: tuple[Step, ...] = (
     write_uses, thaw, sweep_near, share, place, by_time, hot_limit, warm_limit, sweep_near,
     sweep_leaving, cold_limit, embed, compare, sweep_near, sweep_leaving, tidy,
+    analyze,
 )  # fmt: skip
 RARE_STEPS: tuple[Step, ...] = (learn.fade, sweep_far, archive.folders, forget_uses)

@@ -85,7 +85,7 @@ async def expire(stores: Stores, now: datetime) -> int:
 
 async def fill(stores: Stores, memories: Sequence[Memory], vectors: Vectors) -> int:
     """Give stored memories their vectors of this model. Needs `stores.lock`."""
-    rows = {row["id"]: row for row in await cards.get(stores.store, [one.id for one in memories])}
+    rows = await cards.states(stores.store, [one.id for one in memories])
     warm: dict[str, dict[str, dict[str, Floats]]] = {}
     done: list[str] = []
     for number, memory in enumerate(memories):

@@ -24,8 +24,9 @@ class Stores:
     """lock: held by whoever changes cards that are there, or moves copies; never while waiting
     for the embedding worker, and by maintenance for a slice at a time. wake: there is something
     to do for maintenance. uses: not written yet. search_ms: how long the last searches took.
-    counted: what maintenance did since the start, by name. thaw: id → text of cold memories that a
-    task was given. people: whose voices a user's memories have, once he asked.
+    counted: what maintenance did since the start, by name. thaw: id → text of cold memories that
+    a task was given. people: whose voices a user's memories have, once he asked. analyzed: how
+    many memories there were when the database last looked at their spread.
     """
 
     settings: Settings
@@ -43,6 +44,7 @@ class Stores:
     search_ms: deque[float] = field(default_factory=lambda: deque(maxlen=LATE_SEARCHES))
     counted: dict[str, int] = field(default_factory=dict)
     thaw: dict[str, str] = field(default_factory=dict)
+    analyzed: list[int] = field(default_factory=lambda: [0])
     people: dict[str, set[str]] = field(default_factory=dict)
 
     def count(self, name: str, number: int = 1) -> None:
