@@ -51,7 +51,7 @@ class Weights:
     tells_time: float = 0.6
     when_told: float = 0.8
     recent: float = 0.1
-    rerank: float = 1.0
+    rerank: float = 2.0
 
 
 WEIGHTS = Weights()

@@ -22,7 +22,7 @@ from pai.warm import Hit, Keep, Look
 from pai.words import query as words_of
 
 #: Candidates of each kind, for one that is wanted; and at least.
-DEPTH, DEPTH_MIN = 4, 100
+DEPTH, DEPTH_MIN = 4, 150
 CHARS_PER_TOKEN = 4
 #: How many a cross-encoder reads, how much of each, and how long it may take.
 RERANK, RERANK_CHARS, RERANK_S = 30, 2_000, 1.5
