@@ -69,7 +69,6 @@ class Settings(BaseSettings):
     embed_base_url: str = Field("https://api.openai.com/v1", pattern=r"^https?://[^\s@]+$")
     embed_device: Literal["auto", "cpu", "cuda"] = "auto"
     embed_dtype: Literal["auto", "fp32", "bf16"] = "auto"
-    embed_compile: Literal["off", "background"] = "off"
     rerank_model: Path | None = None
     sentiment_model: Path | None = None
 

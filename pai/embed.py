@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from base.errors import BusError, InputError
 
 #: Texts in one request; a longer list is asked for in several.
 CHUNK_TEXTS = 512
+#: Requests of one list at a time: the worker has the next while it answers one.
+AT_ONCE = 2
 QUERY_S = 5.0
 BULK_S = 120.0
 INFO_S = 5.0
@@ -54,17 +57,21 @@ class Embedder:
         if not texts:
             raise InputError("no texts to embed")
         limit = deadline or Deadline.after(QUERY_S if priority == "query" else BULK_S)
-        parts, models = list[NDArray[np.float32]](), set[str]()
-        for start in range(0, len(texts), CHUNK_TEXTS):
+        free = asyncio.Semaphore(AT_ONCE)
+
+        async def part(start: int) -> tuple[str, NDArray[np.float32]]:
             chunk = list(texts[start : start + CHUNK_TEXTS])
             asked = {"verb": "embed", "texts": chunk, "priority": priority}
-            found = await self._bus.ask(streams.SERVICE_EMBED, asked, deadline=limit)
+            async with free:
+                found = await self._bus.ask(streams.SERVICE_EMBED, asked, deadline=limit)
             raw = base64.b64decode(found["vectors"])
-            parts.append(np.frombuffer(raw, dtype="<f4").reshape(len(chunk), found["dim"]))
-            models.add(found["model"])
+            return found["model"], np.frombuffer(raw, dtype="<f4").reshape(len(chunk), found["dim"])
+
+        parts = await asyncio.gather(*[part(at) for at in range(0, len(texts), CHUNK_TEXTS)])
+        models = {model for model, _ in parts}
         if len(models) > 1:
             raise BusError(f"workers of several models answer: {', '.join(sorted(models))}")
-        return Vectors(model=models.pop(), matrix=np.concatenate(parts))
+        return Vectors(model=models.pop(), matrix=np.concatenate([rows for _, rows in parts]))
 
     async def info(self, deadline: Deadline | None = None) -> dict[str, Any]:
         """What the worker says of itself; docs/memory.md lists the fields."""

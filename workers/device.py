@@ -41,11 +41,12 @@ class Facts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """The choice. `why`: in words, for the log."""
+    """The choice. fast: it multiplies bf16 in hardware. `why`: in words, for the log."""
 
     name: Literal["cpu", "cuda"]
     dtype: Literal["fp32", "bf16"]
     threads: int
+    fast: bool
     why: str
 
     @property
@@ -141,7 +142,7 @@ def decide(device: str, dtype: str, has: Facts) -> Device:
         why = "the settings ask for it"
         if chosen == "bf16" and not fast:
             why += f", though {where} does not multiply it in hardware"
-    return Device(name=name, dtype=chosen, threads=max(1, has.cores), why=why)
+    return Device(name=name, dtype=chosen, threads=max(1, has.cores), fast=fast, why=why)
 
 
 def budget_tokens(free_bytes: int | None, token_bytes: float) -> int:

@@ -18,16 +18,20 @@ from torch.nn import functional
 from base.errors import SettingsError
 from workers.device import Device
 from workers.folder import Recipe
+from workers.linear import Activation, Linear, all_of, faster
 from workers.tokens import Ids
 
 TYPES = ("bert", "roberta", "xlm-roberta", "camembert")
-ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "gelu": functional.gelu,
-    "gelu_new": partial(functional.gelu, approximate="tanh"),
-    "gelu_pytorch_tanh": partial(functional.gelu, approximate="tanh"),
-    "relu": functional.relu,
-    "silu": functional.silu,
+ACTIVATIONS: dict[str, Activation] = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+    "silu": "silu",
 }
+#: Length of the text on which the layout of the weights is tried.
+TRIED_TOKENS = 20
+Pair = tuple[torch.Tensor, torch.Tensor]
 #: Names that the weights may have before those of the bare model.
 PREFIXES = ("bert.", "roberta.", "model.", "")
 
@@ -47,12 +51,12 @@ def knows(config: dict[str, Any]) -> bool:
 class Layer:
     """Weights and biases of one layer; query, key and value are one matrix."""
 
-    qkv: tuple[torch.Tensor, torch.Tensor]
-    out: tuple[torch.Tensor, torch.Tensor]
-    out_norm: tuple[torch.Tensor, torch.Tensor]
-    up: tuple[torch.Tensor, torch.Tensor]
-    down: tuple[torch.Tensor, torch.Tensor]
-    down_norm: tuple[torch.Tensor, torch.Tensor]
+    qkv: Linear
+    out: Linear
+    out_norm: Pair
+    up: Linear
+    down: Linear
+    down_norm: Pair
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +92,7 @@ class Bert:
             0 if config["model_type"] == "bert" else int(config.get("pad_token_id", 1)) + 1
         )
 
-        def pair(name: str) -> tuple[torch.Tensor, torch.Tensor]:
+        def pair(name: str) -> Pair:
             return tuple(  # type: ignore[return-value]
                 given[f"{prefix}{name}.{part}"].to(self._device, device.torch_dtype)
                 for part in ("weight", "bias")
@@ -105,20 +109,23 @@ class Bert:
             self._layer(partial(_joined, pair), f"encoder.layer.{number}.")
             for number in range(int(config["num_hidden_layers"]))
         ]
-        inner = self._layers[0].up[0].shape[0]
+        inner = self._layers[0].up.out
         size_bytes = self._words.element_size()
         self.padded = False
+        if device.name == "cpu" and device.dtype == "bf16" and device.fast:
+            some = [np.full(TRIED_TOKENS, self._first, dtype=np.int64)]
+            faster(all_of(*self._layers), lambda: self._forward(some, [TRIED_TOKENS]))
         self.token_bytes = float((8 * self._width + 2 * inner) * size_bytes)
 
     @staticmethod
-    def _layer(pair: Callable[..., tuple[torch.Tensor, torch.Tensor]], at: str) -> Layer:
+    def _layer(pair: Callable[..., Pair], at: str) -> Layer:
         own = f"{at}attention.self."
         return Layer(
-            qkv=pair(f"{own}query", f"{own}key", f"{own}value"),
-            out=pair(f"{at}attention.output.dense"),
+            qkv=Linear(*pair(f"{own}query", f"{own}key", f"{own}value")),
+            out=Linear(*pair(f"{at}attention.output.dense")),
             out_norm=pair(f"{at}attention.output.LayerNorm"),
-            up=pair(f"{at}intermediate.dense"),
-            down=pair(f"{at}output.dense"),
+            up=Linear(*pair(f"{at}intermediate.dense")),
+            down=Linear(*pair(f"{at}output.dense")),
             down_norm=pair(f"{at}output.LayerNorm"),
         )
 
@@ -140,10 +147,10 @@ class Bert:
         rows = self._normed(rows, self._norm)
         groups = grouped(lengths)
         for layer in self._layers:
-            mixed = self._attend(functional.linear(rows, *layer.qkv), groups)
-            rows = self._normed(rows + functional.linear(mixed, *layer.out), layer.out_norm)
-            inner = self._activation(functional.linear(rows, *layer.up))
-            rows = self._normed(rows + functional.linear(inner, *layer.down), layer.down_norm)
+            mixed = self._attend(layer.qkv(rows), groups)
+            rows = self._normed(layer.out.onto(mixed, rows), layer.out_norm)
+            inner = layer.up(rows, self._activation)
+            rows = self._normed(layer.down.onto(inner, rows), layer.down_norm)
         return rows
 
     def _attend(self, qkv: torch.Tensor, groups: list[Group]) -> torch.Tensor:
@@ -157,7 +164,7 @@ class Bert:
             mixed[part].view(one.count, one.length, self._heads, -1).copy_(found.transpose(1, 2))
         return mixed
 
-    def _normed(self, rows: torch.Tensor, norm: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    def _normed(self, rows: torch.Tensor, norm: Pair) -> torch.Tensor:
         return functional.layer_norm(rows, (self._width,), *norm, self._epsilon)
 
 
@@ -171,9 +178,7 @@ def grouped(lengths: Sequence[int]) -> list[Group]:
     return found
 
 
-def _joined(
-    pair: Callable[[str], tuple[torch.Tensor, torch.Tensor]], *names: str
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _joined(pair: Callable[[str], Pair], *names: str) -> Pair:
     parts = [pair(name) for name in names]
     if len(parts) == 1:
         return parts[0]

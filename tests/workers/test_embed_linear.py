@@ -1,0 +1,76 @@
+"""Weights laid out ahead: the same results, and used only where they gain."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+
+from workers.linear import FUSED, Activation, Linear, faster
+
+
+@pytest.fixture
+def linear() -> Linear:
+    torch.manual_seed(0)
+    made = Linear(torch.randn(96, 64).to(torch.bfloat16) / 8, torch.randn(96).to(torch.bfloat16))
+    try:
+        made.pack()
+    except RuntimeError as error:
+        pytest.skip(f"this CPU cannot: {error}")
+    made.unpack()
+    return made
+
+
+def rows() -> torch.Tensor:
+    return torch.randn(20, 64, generator=torch.Generator().manual_seed(1)).to(torch.bfloat16)
+
+
+@pytest.mark.parametrize("activation", FUSED)
+def test_packed_is_what_plain_computes(linear: Linear, activation: Activation) -> None:
+    with torch.inference_mode():
+        plain = linear(rows(), activation)
+        linear.pack()
+        packed = linear(rows(), activation)
+    assert torch.allclose(plain.float(), packed.float(), atol=0.05)
+
+
+def test_packed_adds_what_plain_adds(linear: Linear) -> None:
+    other = torch.ones(20, 96, dtype=torch.bfloat16)
+    with torch.inference_mode():
+        plain = linear.onto(rows(), other)
+        linear.pack()
+        packed = linear.onto(rows(), other)
+    assert torch.allclose(plain.float(), packed.float(), atol=0.05)
+    assert plain.float().mean() > linear(rows()).float().mean() + 0.5
+
+
+def test_it_is_kept_where_it_gains_and_only_there(linear: Linear) -> None:
+    def forward(slow_when_packed: bool) -> torch.Tensor:
+        if (linear._packed is not None) is slow_when_packed:
+            time.sleep(0.02)
+        return linear(rows())
+
+    assert faster([linear], lambda: forward(False))
+    assert linear._packed is not None
+    linear.unpack()
+    assert not faster([linear], lambda: forward(True))
+    assert linear._packed is None
+
+
+def test_what_cannot_or_differs_is_left(linear: Linear) -> None:
+    def refused() -> torch.Tensor:
+        if linear._packed is not None:
+            raise RuntimeError("could not create a primitive")
+        time.sleep(0.01)
+        return linear(rows())
+
+    def different() -> torch.Tensor:
+        if linear._packed is None:
+            time.sleep(0.02)
+            return linear(rows())
+        return -linear(rows())
+
+    for forward in (refused, different):
+        assert not faster([linear], forward)
+        assert linear._packed is None
