@@ -48,12 +48,17 @@ def ranked(text: str, *candidates: Candidate, known: tuple[str, ...] = ()) -> li
             one("a", created_at="2023-06-08T00:00:00+00:00"),
             one("b", created_at="2023-05-08T00:00:00+00:00"),
         ),
-        ("When was it?", one("a", "It went on."), one("b", "It went yesterday.")),
+        ("ovens", one("a", "It went badly."), one("b", "It went yesterday.")),
+        (
+            "When was it?",
+            one("a", "It went badly: bricks, sand, clay, mortar, water, straw, lime and glue."),
+            one("b", "It went yesterday."),
+        ),
         ("ovens", one("a"), one("b", created_at=NOW.isoformat())),
     ],
     ids=[
         "words", "meaning", "both", "who said it", "whom it names", "a question is no answer",
-        "length", "the days named", "saying when", "recent",
+        "length", "the days named", "a time", "saying when", "recent",
     ],
 )  # fmt: skip
 def test_what_is_better(text: str, worse: Candidate, better: Candidate) -> None:
