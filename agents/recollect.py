@@ -49,13 +49,13 @@ async def recollect(parts: Parts, task: Task) -> None:
     if task.recalled is not None:
         return
     order = task.order
-    budget_tokens = Rules.load(parts.settings).recall.tokens(order.effort)
-    if not budget_tokens:
-        return
     items: Sequence[Entry] = ()
     lessons: Sequence[Entry] = ()
     note = ""
     try:
+        budget_tokens = Rules.load(parts.settings).recall.tokens(order.effort)
+        if not budget_tokens:
+            return
         found, learned = await _ask(MemoryClient(parts.bus), order, budget_tokens)
         note = "" if found.dense else "found by words alone: the embedding worker did not answer"
         items, lessons = entries(order, found.items, learned, budget_tokens)

@@ -282,3 +282,7 @@ async def test_the_owner_can_turn_it_off_and_a_refusal_stops_nothing(
     quiet = await rig.send(order(script({"say": "42"}), effort=Effort.MINIMAL))
     assert (await rig.ended(quiet)).answer == "42"
     assert "recalled" not in rig.kinds(quiet)
+    (rig.home / "config" / "memory.toml").write_text("[recall]\nminimal_tokens = -1\n")
+    wrong = await rig.send(order(script({"say": "42"}), effort=Effort.MINIMAL))
+    assert (await rig.ended(wrong)).answer == "42"
+    assert "recall.minimal_tokens" in rig.screen()
