@@ -65,6 +65,7 @@ class Settings(BaseSettings):
         pattern=r"^https?://[^\s@]+$",  # None: the embedded engine
         validation_alias=AliasChoices("AI_INFRA_QDRANT_URL", "QDRANT_URL", "qdrant_url"),
     )
+    local_workers: bool = True  # False: on another machine, or none: words alone decide then
     embed_model: str = Field("minilm", min_length=1)  # or a folder, or openai:<model>
     embed_base_url: str = Field("https://api.openai.com/v1", pattern=r"^https?://[^\s@]+$")
     embed_device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -76,7 +76,7 @@ def services(settings: Settings) -> tuple[Program, ...]:
     wanted = {
         REDIS: settings.redis_url is None,
         POSTGRES: settings.postgres_dsn is None,
-        WORKERS: True,
+        WORKERS: settings.local_workers,
         REHEARSAL: settings.rehearsal,
         MEMORY: True,
         PORTAL: True,

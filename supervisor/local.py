@@ -90,7 +90,7 @@ async def _up(settings: Settings, say: Say) -> dict[str, Any]:
     if REDIS in programs:
         await _wait(session, REDIS, partial(stores.redis_answers, settings), settings)
         say(f"redis     answers on {settings.redis_socket}")
-    await _start(session, programs[WORKERS])
+    await _start(session, *(p for p in programs.values() if p.name == WORKERS))
     if POSTGRES in programs:
         await _wait(session, POSTGRES, partial(stores.postgres_answers, settings), settings)
         await asyncio.to_thread(stores.make_database, settings)
@@ -110,8 +110,9 @@ async def _up(settings: Settings, say: Say) -> dict[str, Any]:
     count = await _all_run(settings)
     say(f"agents    {count} windows run in tmux session {layout.AGENTS_SESSION}")
     await _wait(session, MEMORY, partial(status.memory_answers, settings), settings)
-    await _wait(session, WORKERS, partial(status.embeds, settings), settings)
-    say("memory    answers, and what is said is embedded")
+    if WORKERS in programs:
+        await _wait(session, WORKERS, partial(status.embeds, settings), settings)
+    say(f"memory    answers{', and what is said is embedded' if WORKERS in programs else ''}")
     return await status.report(settings)
 
 

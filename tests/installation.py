@@ -141,10 +141,13 @@ def wait_task(client: httpx.Client, task_id: str, seconds_s: float = 60.0) -> di
 def installation(
     *, config: Mapping[str, str] | None = None, **settings: str
 ) -> Iterator[Installation]:
-    """Started, and gone afterwards with all its files. `config`: the owner's files by name."""
+    """Started, and gone afterwards with all its files. `config`: the owner's files by name.
+
+    Without workers unless `local_workers="true"`: PyTorch takes seconds of both cores to load.
+    """
     home = Path(tempfile.mkdtemp(prefix="ai-i-", dir="/tmp"))
     home.chmod(0o755)
-    made = Installation(home, free_ports(), **settings)
+    made = Installation(home, free_ports(), **{"local_workers": "false", **settings})
     unlimited(home)
     (home / "config").mkdir(mode=0o700, exist_ok=True)
     for name, text in (config or {}).items():

@@ -46,7 +46,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Installation]:
-    with installation(**BRISK) as running:
+    with installation(**BRISK, local_workers="true") as running:
         yield running
 
 
@@ -227,6 +227,9 @@ def test_the_keeper_is_killed_and_nothing_is_lost(made: Installation, client: ht
     assert "rated 5 of 5" in rated.stdout
     known(client, "How heavy is the anchor?", "twelve kilos")
     known(client, "Where is the spare key?", "flower pot")
+    ratings = made.home / "MEMORY" / "Signals" / "ratings" / "ratings.jsonl"
+    wait_for("the rating", lambda: ratings.is_file() and sent["task_id"] in ratings.read_text(), 30)
+    assert json.loads(made.cli("dlq", "list", "--json").stdout)["letters"] == []
 
 
 def test_without_the_workers_words_alone_find_it(made: Installation, client: httpx.Client) -> None:
