@@ -105,6 +105,7 @@ class World:
             del stores.archive.sizes_bytes[name]
         stores.uses.clear()
         stores.thaw.clear()
+        stores.people.clear()
         stores.meaning.expect()
         await self.bus.call(("FLUSHALL",))
 
