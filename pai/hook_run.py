@@ -28,6 +28,7 @@ END_LIMIT_S = 5.0
 OUTPUT_MAX_BYTES = 64_000
 #: How long an ended hook's output is waited for when a child of it still holds the pipe.
 LINGER_S = 0.2
+REAP_S = 2.0
 #: What starting a sandbox may take beside the hooks' own time.
 START_S = 60.0
 REPLY_MAX_BYTES = 8_000_000
@@ -91,17 +92,9 @@ async def trusted(
     """Run one as we are, in the workspace if it is there."""
     names = [name for name in os.environ if name in INHERITED or name.startswith("LC_")]
     env = {name: os.environ[name] for name in names} | dict(more)
-    pipe = asyncio.subprocess.PIPE
+    cwd = workspace if workspace.is_dir() else Path("/")
     try:
-        process = await asyncio.create_subprocess_exec(
-            *("/bin/bash", "-c", command),
-            stdin=pipe,
-            stdout=pipe,
-            stderr=pipe,
-            cwd=workspace if workspace.is_dir() else "/",
-            env=env,
-            start_new_session=True,
-        )
+        process = await _started(["/bin/bash", "-c", command], env, cwd)
     except OSError as error:
         return Ran(code=None, fault=f"could not be started: {error}")
     return await _attended(process, stdin, limit_s)
@@ -113,17 +106,10 @@ def elsewhere(settings: Settings, workspace: Path) -> Box:
     async def run(jobs: Sequence[Job]) -> Sequence[Ran]:
         asked = {"workspace": str(workspace), "jobs": [asdict(one) for one in jobs]}
         limit_s = START_S + max(one.limit_s for one in jobs)
-        pipe = asyncio.subprocess.PIPE
+        argv = [sys.executable, "-m", "agents", "--hook"]
+        env = os.environ | {"AI_INFRA_HOME": str(settings.home)}
         try:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "agents", "--hook"),
-                stdin=pipe,
-                stdout=pipe,
-                stderr=pipe,
-                cwd=Path(__file__).parent.parent,
-                env=os.environ | {"AI_INFRA_HOME": str(settings.home)},
-                start_new_session=True,
-            )
+            process = await _started(argv, env, Path(__file__).parent.parent)
         except OSError as error:
             return _none(jobs, f"its sandbox could not be started: {error}")
         ended = await _attended(process, json.dumps(asked), limit_s, REPLY_MAX_BYTES)
@@ -159,6 +145,38 @@ def _none(jobs: Sequence[Job], fault: str) -> Sequence[Ran]:
     return [Ran(code=None, fault=f"did not run: {fault}")] * len(jobs)
 
 
+async def _started(
+    argv: Sequence[str], env: Mapping[str, str], cwd: Path
+) -> asyncio.subprocess.Process:
+    """A process in a session of its own. Cancelled, it is seen through and then ended: asyncio
+    would wait for all that holds its pipes. Raises OSError.
+    """
+    pipe = asyncio.subprocess.PIPE
+    starting = asyncio.create_task(
+        asyncio.create_subprocess_exec(
+            *argv, stdin=pipe, stdout=pipe, stderr=pipe, cwd=cwd, env=env, start_new_session=True
+        ),
+        name="hook-start",
+    )
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        with contextlib.suppress(OSError):
+            await _end(await starting)
+        raise
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill its group, and let go of its pipes, whoever else holds them."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    deadline = Deadline.after(REAP_S)  # one that became another user may be out of our reach
+    while process.returncode is None and not deadline.passed:
+        await asyncio.sleep(0.002)
+    with contextlib.suppress(PermissionError):
+        process._transport.close()  # type: ignore[attr-defined]
+
+
 async def _attended(
     process: asyncio.subprocess.Process,
     stdin: str,
@@ -182,14 +200,10 @@ async def _attended(
         if not late:
             await asyncio.wait(pumps[1:], timeout=LINGER_S)
     finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
         for pump in pumps:
             pump.cancel()
+        await _end(process)
         await asyncio.gather(*pumps, return_exceptions=True)
-        while process.returncode is None:  # it is dead: only its watcher has yet to say so
-            await asyncio.sleep(0.002)
-        process._transport.close()  # type: ignore[attr-defined]  # a child may hold the pipes
     said = [
         bytes(part).decode("utf-8", "replace").replace("\0", "\ufffd") for part in (out, complaints)
     ]

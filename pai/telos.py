@@ -62,7 +62,7 @@ class Telos:
             self._seen = seen
             raw, faults = read(self._folder)
             self._goals = compose(raw, faults)
-            for fault in (*self._goals.faults, *_kept(self._folder, raw)):
+            for fault in (*self._goals.faults, *(_kept(self._folder, raw) if raw else ())):
                 self._tell(f"TELOS: {fault}")
         return self._goals
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from present import wait_for
 
@@ -166,6 +167,24 @@ async def test_cancelled_it_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     wait_for("its end", lambda: not alive(int(pid.read_text())))
+
+
+async def test_cancelled_at_any_moment_it_ends_at_once(tmp_path: Path) -> None:
+    """While it starts, too: a child of it that holds the pipes is not waited for."""
+    line = "exec -a hook-9182 sleep 300 & exec -a hook-9182 sleep 300"
+    async with asyncio.timeout(60):
+        for moment in range(40):
+            task = asyncio.create_task(said(tmp_path, hook(line, 300)))
+            await asyncio.sleep(moment / 2000)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    def left() -> list[int]:
+        seen = (one.info["cmdline"] for one in psutil.process_iter(["cmdline"]))
+        return [1 for words in seen if words and words[0] == "hook-9182"]
+
+    wait_for("their end", lambda: not left())
 
 
 async def test_no_descriptor_is_left_open(tmp_path: Path) -> None:

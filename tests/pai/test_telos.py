@@ -176,6 +176,20 @@ def test_many_processes_write_a_change_down_once(home: Home) -> None:
     assert [one.name for one in telos_history.versions(home.place)] == list(NAMES)
 
 
+def test_who_looked_before_another_wrote_looks_again(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.telos.now()
+    real, looks = telos_history.versions, iter([True])
+
+    def stale(place: Path, name: str | None = None) -> list[telos_history.Version]:
+        return [] if next(looks, False) else real(place, name)
+
+    monkeypatch.setattr(telos_history, "versions", stale)
+    telos_history.keep(home.place, telos.read(home.place)[0])
+    assert len(real(home.place)) == len(NAMES)
+
+
 def test_a_torn_line_of_the_index_hides_nothing_else(home: Home) -> None:
     home.telos.now()
     index = home.place / "history" / "index.jsonl"
