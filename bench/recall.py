@@ -125,6 +125,11 @@ def memories(conversation: dict[str, Any]) -> list[Memory]:
     return found
 
 
+def date_of(turn: Memory) -> str:
+    """As the file writes it."""
+    return (turn.conversation_id or "").removeprefix(f"{turn.user_id} ")
+
+
 def questions(conversation: dict[str, Any]) -> list[Asked]:
     return [
         Asked(
@@ -178,8 +183,8 @@ async def vectors(embedder: Embedder, texts: Sequence[str]) -> np.ndarray[Any, A
 async def plain(
     embedder: Embedder, told: Sequence[Memory], asked: Sequence[Asked]
 ) -> dict[str, list[Score]]:
-    """Over the texts `speaker: text` of one conversation."""
-    texts = [f"{one.speaker}: {one.text}" for one in told]
+    """Over the texts `date speaker: text` of one conversation, which serve these best."""
+    texts = [f"{date_of(one)} {one.speaker}: {one.text}" for one in told]
     ids = [one.id for one in told]
     words = bm25(texts, [one.text for one in asked])
     rows = await vectors(embedder, texts)
