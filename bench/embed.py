@@ -53,7 +53,11 @@ class Engine:
         )  # fmt: skip
         self._told()
 
-    def ask(self, **asked: Any) -> dict[str, Any]:
+    async def ask(self, **asked: Any) -> dict[str, Any]:
+        """In a thread: the bus goes on meanwhile."""
+        return await asyncio.to_thread(self._ask, asked)
+
+    def _ask(self, asked: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
@@ -257,23 +261,23 @@ async def run(options: argparse.Namespace) -> None:
         plain = Engine("sentence_transformers", folder, options)
         alone = Engine("ours", folder, options)
         info = await ours.info()
-        peaks = {kind: plain.ask(peak=kind)["flops"] for kind in ("fp32", "bf16")}
-        expected = np.array(plain.ask(vectors=texts[: options.compared])["vectors"])
+        peaks = {kind: (await plain.ask(peak=kind))["flops"] for kind in ("fp32", "bf16")}
+        expected = np.array((await plain.ask(vectors=texts[: options.compared]))["vectors"])
         expected /= np.linalg.norm(expected, axis=1, keepdims=True)
         got = await ours.vectors(texts)
         cosine = float((got[: len(expected)] * expected).sum(1).min())
         for _ in range(options.rounds):
-            note("st", len(texts) / plain.ask(bulk=texts)["s"])
+            note("st", len(texts) / (await plain.ask(bulk=texts))["s"])
             note("bus", await ours.bulk(texts))
-            note("alone", len(texts) / alone.ask(bulk=texts)["s"])
-            st_ms = statistics.median(plain.ask(single=singles)["ms"])
+            note("alone", len(texts) / (await alone.ask(bulk=texts))["s"])
+            st_ms = statistics.median((await plain.ask(single=singles))["ms"])
             bus_ms = statistics.median(await ours.single(singles))
-            alone_ms = statistics.median(alone.ask(single=singles)["ms"])
+            alone_ms = statistics.median((await alone.ask(single=singles))["ms"])
             note("st_ms", st_ms)
             note("bus_ms", bus_ms)
             note("alone_ms", alone_ms)
             for kind in ("fp32", "bf16"):
-                peaks[kind] = max(peaks[kind], plain.ask(peak=kind)["flops"])
+                peaks[kind] = max(peaks[kind], (await plain.ask(peak=kind))["flops"])
         plain.close()
         alone.close()
         rss_mb = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 / 1e6
