@@ -78,6 +78,7 @@ class EdgeWarm:
         self._kept: dict[str, Kept] = {}
         self._state: State | None = None
         self._lock: int | None = None
+        self._indexing: asyncio.Task[None] | None = None
         self._tidying = asyncio.Lock()
 
     # Opening and closing -------------------------------------------------------------------
@@ -93,15 +94,29 @@ class EdgeWarm:
             self._kept = {name: Kept(shard, holes.get(name, 0)) for name, shard in shards.items()}
         self._state = state
         await self._settle(state.places.after(wanted))
+        if self._indexing is None:
+            self._indexing = asyncio.create_task(self._index(), name="warm indexes")
+
+    async def _index(self) -> None:
+        """Each index of a new store costs a flush, and everything works without them."""
+        for kept in self._kept.values():
+            more = True
+            while more:
+                async with kept.writing:
+                    more = await self._run(kept.shard.add_index)
+
+    async def _stop_indexing(self) -> None:
+        task, self._indexing = self._indexing, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     def _open(self, state: State) -> dict[str, Shard]:
         opened: dict[str, Shard] = {}
         try:
             for name, folder in state.folders.items():
                 path = self._folder / warm_state.SHARDS / folder
-                opened[name] = shard = Shard(path, name, state.places, new=not state.names)
-                while shard.add_index():
-                    pass
+                opened[name] = Shard(path, name, state.places, new=not state.names)
         except WarmError:
             for shard in opened.values():
                 shard.close()
@@ -130,6 +145,7 @@ class EdgeWarm:
     async def reset(self) -> None:
         if self._lock is None:
             self._lock = warm_state.lock(self._folder)
+        await self._stop_indexing()
         kept, self._kept, self._state = self._kept, {}, None
         for one in kept.values():
             for shard in one.shards:
@@ -137,6 +153,7 @@ class EdgeWarm:
         await asyncio.to_thread(warm_state.remove, self._folder)
 
     async def close(self) -> None:
+        await self._stop_indexing()
         if self._kept:
             await self._note()
         kept, self._kept, self._state = self._kept, {}, None
@@ -202,6 +219,8 @@ class EdgeWarm:
         return True
 
     async def _tidy(self) -> bool:
+        if self._indexing is not None:
+            await asyncio.shield(self._indexing)
         for name, kept in list(self._kept.items()):
             if kept.unflushed:
                 async with kept.writing:

@@ -34,6 +34,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     async def prepare() -> None:
         warm = EdgeWarm(folder)
         await warm.prepare(DIM, "one")
+        while await warm.tidy():
+            pass
         await warm.close()
 
     folder = tmp_path_factory.mktemp("warm") / "qdrant"
