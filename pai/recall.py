@@ -119,16 +119,16 @@ def rank(
         **_times(question, candidates, now),
     }
     parts["when_told"] = parts["tells_time"] * question.asks_when
-    worth = {name: getattr(weights, name) * values for name, values in parts.items()}
-    total: Floats = np.sum(list(worth.values()), axis=0)
-    order = np.argsort(-total, kind="stable")
+    worth = np.array([getattr(weights, name) * values for name, values in parts.items()])
+    total: Floats = worth.sum(axis=0)
+    rows, totals = worth.T.tolist(), total.tolist()
     return [
         Ranked(
             candidate=candidates[at],
-            score=float(total[at]),
-            parts={name: float(values[at]) for name, values in worth.items() if values[at]},
+            score=totals[at],
+            parts={name: value for name, value in zip(parts, rows[at], strict=True) if value},
         )
-        for at in order
+        for at in np.argsort(-total, kind="stable").tolist()
     ]
 
 
@@ -169,21 +169,28 @@ def _matches(candidates: Sequence[Candidate], kinds: Sequence[Traits]) -> dict[s
     dense = _standard(
         np.array([floor if one.dense is None else one.dense for one in candidates], dtype=float)
     )
-    row = {one.place: at for at, one in enumerate(candidates) if one.place is not None}
-    above, above_dense = lexical - lexical.min(), dense - dense.min()
-    near, far, answer = (np.zeros(len(candidates)) for _ in range(3))
-    for at, one in enumerate(candidates):
-        if one.place is None:
+    places = [one.place for one in candidates]
+    row = {place: at for at, place in enumerate(places) if place is not None}
+    above: list[float] = (lexical - lexical.min()).tolist()
+    above_dense: list[float] = (dense - dense.min()).tolist()
+    near, far, answer = ([0.0] * len(candidates) for _ in range(3))
+    for at, place in enumerate(places):
+        if place is None:
             continue
-        series, seq = one.place
-        for step in (-2, -1, 1, 2):
+        series, seq = place
+        before = row.get((series, seq - 1))
+        for into, step in ((near, -1), (near, 1), (far, -2), (far, 2)):
             other = row.get((series, seq + step))
             if other is not None:
-                (near if abs(step) == 1 else far)[at] += above[other]
-        before = row.get((series, seq - 1))
-        if before is not None and kinds[before].asks and not _same(one, candidates[before]):
+                into[at] += above[other]
+        if (
+            before is not None
+            and kinds[before].asks
+            and not _same(candidates[at], candidates[before])
+        ):
             answer[at] = above[before] + above_dense[before]
-    return {"words": lexical, "dense": dense, "near": near, "far": far, "answer": answer}
+    around = {"near": np.array(near), "far": np.array(far), "answer": np.array(answer)}
+    return {"words": lexical, "dense": dense, **around}
 
 
 def _speakers(question: Question, candidates: Sequence[Candidate]) -> Floats:
