@@ -68,7 +68,7 @@ def diff(
     place = _place()
     wanted = _known(name)
     if since is not None and wanted is None:
-        stop("say which file the version is of, such as: telos diff values --since 1a2b3c4d")
+        stop("say which file the version is of: telos diff values --since 1a2b3c4d", EXIT_USAGE)
     said = ""
     for one in telos.NAMES if wanted is None else (wanted,):
         said += _diff(place, one, since)
