@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from agents.budget import CHARS_PER_TOKEN
@@ -132,7 +132,18 @@ def entries(
     known = (
         one for one in items if _allowed(order, one.memory) and one.memory.text.strip() not in said
     )
-    return _fitting([_memory(order, one) for one in known], left), lessons
+    return _fitting([_memory(one) for one in _once(order, known)], left), lessons
+
+
+def _once(order: WorkOrder, items: Iterable[Item]) -> Iterator[Item]:
+    """Each memory once, whether it was found itself or stands beside one that was."""
+    told: set[str] = set()
+    for item in items:
+        if item.memory.id in told:
+            continue
+        near = [one for one in item.around if _allowed(order, one) and one.id not in told]
+        told.update(one.id for one in (item.memory, *near))
+        yield item.model_copy(update={"around": tuple(near)})
 
 
 def _allowed(order: WorkOrder, memory: Memory) -> bool:
@@ -153,9 +164,8 @@ def _chars(entry: Entry) -> int:
     return len(memory_entry(entry)) + 1
 
 
-def _memory(order: WorkOrder, item: Item) -> Entry:
-    around = [one for one in item.around if _allowed(order, one)]
-    told = sorted([item.memory, *around], key=lambda one: one.seq or 0) if around else [item.memory]
+def _memory(item: Item) -> Entry:
+    told = sorted([item.memory, *item.around], key=lambda one: one.seq or 0)
     named = len(told) > 1
     text = "\n".join(f"{_who(one)}: {one.text}" if named else one.text for one in told)
     return {

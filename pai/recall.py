@@ -25,6 +25,10 @@ Floats = NDArray[np.float64]
 #: A text of so many stems is as long as one can wish; more adds nothing.
 STEMS_ENOUGH = 24
 HALF_LIFE_DAYS = 30.0
+#: A cosine below says nothing: texts that have nothing to do with each other reach it.
+DENSE_FLOOR = 0.2
+#: What can speak for a memory that has neither the question's words nor its meaning.
+SPEAKING = frozenset({"near", "far", "answer", "speaker", "period"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +152,13 @@ def reranked(
         )
         for at in order
     ] + list(rest)
+
+
+def speaks(one: Ranked) -> bool:
+    """Whether anything of the question speaks for it; else it was only among the nearest."""
+    candidate = one.candidate
+    alike = candidate.dense is not None and candidate.dense >= DENSE_FLOOR
+    return alike or candidate.words > 0 or not SPEAKING.isdisjoint(one.parts)
 
 
 def item(one: Ranked, question: Question) -> Item:

@@ -54,7 +54,7 @@ async def search(stores: Stores, query: Query) -> Found:
     if stores.settings.rerank_model is not None:
         ranked = await _rerank(stores, query, ranked)
         lap("rerank")
-    items = [recall.item(one, question) for one in ranked[: query.limit]]
+    items = [recall.item(one, question) for one in ranked if recall.speaks(one)][: query.limit]
     if query.neighbours:
         items = await _around(stores, query, items)
         lap("neighbours")

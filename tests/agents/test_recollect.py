@@ -243,6 +243,17 @@ def test_neighbours_are_told_in_order_with_who_said_what_and_no_foreign_ones() -
     assert told[0]["text"] == "Ada: What was it called?\ncode: Juno."
 
 
+def test_a_turn_that_stands_beside_another_hit_is_not_told_twice() -> None:
+    first, second = item("What was it called?", seq=1), item("Juno.", seq=2)
+    hits = [
+        first.model_copy(update={"around": (second.memory,)}),
+        second.model_copy(update={"around": (first.memory,)}),
+        item("The anchor is heavy.", seq=9).model_copy(update={"around": (second.memory,)}),
+    ]
+    told, _ = recollect.entries(order("x"), hits, (), 1_000)
+    assert [one["text"].count("Juno") for one in told] == [1, 0]
+
+
 @pytest.mark.parametrize(
     ("instruction", "request_text", "text"),
     [

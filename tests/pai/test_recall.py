@@ -79,6 +79,18 @@ def test_a_turn_is_lifted_by_those_around_it() -> None:
     assert set(order[1:3]) == {"2", "3"}
 
 
+def test_what_nothing_speaks_for_is_not_told() -> None:
+    found = [
+        talk(1, "Nadia", "The old oven smoked.", words=3.0, dense=0.1),
+        talk(2, "Tom", "So I see.", dense=0.05),
+        one("alike", "A stove.", dense=recall.DENSE_FLOOR),
+        one("far", "The weather.", dense=recall.DENSE_FLOOR - 0.01),
+        one("listed", "A hat."),
+    ]
+    told = {each.candidate.id for each in ranked("ovens", *found) if recall.speaks(each)}
+    assert told == {"1", "2", "alike"}
+
+
 def test_an_answer_is_found_by_the_question_before_it() -> None:
     asked = talk(1, "Tom", "Which flour do you take for rye bread?", words=4.0, dense=0.6)
     answer = talk(2, "Nadia", "The dark one from the mill.", dense=0.1)
