@@ -52,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=60)
     options = parser.parse_args()
-    with installation() as made, made.client() as client:
+    with installation(local_workers="true") as made, made.client() as client:
         for agent in AGENTS:
             sent = post(client, "Hello.", effort="minimal", agent=agent)
             assert wait_task(client, sent["task_id"])["task"]["status"] == "completed"
@@ -75,10 +75,12 @@ def main() -> None:
         print(f"{name[:43]:<44}{percent:>8.2f}{rss:>9.1f}{pss:>9.1f}")
     total = [sum(column) for column in list(zip(*rows, strict=True))[1:]]
     print(f"{'all':<44}{total[0]:>8.2f}{total[1]:>9.1f}{total[2]:>9.1f}\n")
+    memory_mb = sum(row[2] for row in rows if row[0] in {"pai", "workers embed score"})
     agent_mb = max(row[2] for row in rows if row[0].startswith("agents "))
     print(f"figure idle.model_calls {after - before} calls")
     print(f"figure idle.cpu_percent {total[0]:.2f} %")
     print(f"figure idle.rss_mb {total[1]:.0f} MB")
+    print(f"figure idle.memory_rss_mb {memory_mb:.0f} MB")
     print(f"figure idle.agent_rss_mb {agent_mb:.1f} MB")
 
 

@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=40, help="one after another")
     parser.add_argument("--queued", type=int, default=200, help="all at once")
     options = parser.parse_args()
-    with installation() as made, made.client() as client:
+    with installation(local_workers="true") as made, made.client() as client:
         one_at_a_time(made, client, 10)
         first_ms, whole_ms = one_at_a_time(made, client, options.tasks)
         rate = many_at_once(client, options.queued)

@@ -31,6 +31,8 @@ def _keeper(settings: Settings) -> Finding:
 
 def _workers(settings: Settings) -> Finding:
     found, said = _ask(settings, streams.SERVICE_EMBED, {"verb": "info"})
+    if found is None and not settings.local_workers:
+        return True, "none here (local_workers is off) and none elsewhere: words alone decide"
     if found is None:
         return False, f"{said}; recall goes on by words alone"
     if not found.get("ready"):
