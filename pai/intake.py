@@ -162,6 +162,8 @@ def _checked(memory: Memory) -> Memory:
         id = str(uuid.UUID(memory.id))
     except ValueError as error:
         raise InputError(f"the id of a memory is a UUID, not {memory.id!r}") from error
-    for name in ("text", "applies_when", "evidence", "speaker", "source", "file", "user_id"):
-        storable(getattr(memory, name), name)
+    for name in cards.FIELDS:
+        value = getattr(memory, name)
+        for text in (value,) if isinstance(value, str) else value if name == "tags" else ():
+            storable(text, name)
     return memory if id == memory.id else memory.model_copy(update={"id": id})

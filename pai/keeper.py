@@ -129,8 +129,15 @@ async def _search(stores: Stores, payload: Payload) -> dict[str, Any]:
 
 
 async def _remember(stores: Stores, payload: Payload) -> dict[str, Any]:
-    memories = [Memory.model_validate(one) for one in payload["memories"]]
+    memories = [Memory.model_validate(one) for one in _list(payload, "memories")]
     return {"ids": await intake.remember(stores, memories)}
+
+
+def _list(payload: Payload, name: str) -> list[Any]:
+    value = payload[name]
+    if not isinstance(value, list | tuple):
+        raise InputError(f"{name}: a list is wanted")
+    return list(value)
 
 
 async def _write(stores: Stores, payload: Payload) -> dict[str, Any]:
@@ -143,7 +150,7 @@ async def _write(stores: Stores, payload: Payload) -> dict[str, Any]:
 
 
 async def _forget(stores: Stores, payload: Payload) -> dict[str, Any]:
-    return await forget.forget(stores, str(payload["user_id"]), list(payload["ids"]))
+    return await forget.forget(stores, str(payload["user_id"]), _list(payload, "ids"))
 
 
 async def _stats(stores: Stores, payload: Payload) -> dict[str, Any]:
@@ -184,11 +191,14 @@ async def read(stores: Stores) -> None:
             try:
                 await take(stores, Told.model_validate(delivery.message.payload))
                 await bus.ack(streams.MEMORY, GROUP, delivery.id)
-            except (BusError, StoreError, WarmError) as error:
+            except (BusError, StoreError, WarmError, OSError) as error:  # OSError: a full disk
                 logger.warning("not taken in yet", error=str(error))
                 bus.failed(streams.MEMORY, delivery, error)
                 await asyncio.sleep(PAUSE_S)
             except (ValidationError, AIError) as error:
+                await _bury(bus, delivery, error)
+            except Exception as error:  # one message does not end recall for everybody
+                logger.exception("a message that cannot be taken in")
                 await _bury(bus, delivery, error)
 
 

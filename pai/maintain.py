@@ -40,8 +40,10 @@ async def run(stores: Stores) -> None:
             if rare:
                 rare_at_s = time.monotonic() + RARE_S
             await once(stores, rare=rare)
-        except AIError as error:
+        except (AIError, OSError) as error:  # a full disk ends no recall
             logger.warning("maintenance was cut short", error=str(error))
+        except Exception:  # nor does one odd memory: the next pass tries again
+            logger.exception("maintenance failed")
         try:
             await asyncio.wait_for(stores.wake.wait(), stores.rules.maintenance.every_s)
             await asyncio.sleep(PAUSE_S)  # what comes together is done together

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, Field
 
 from base.messages import Wire
 
@@ -16,6 +17,43 @@ SHARED = "*"
 TEXT_CHARS = 20_000
 QUERY_CHARS = 4_000
 LIMIT_MAX = 100
+TAGS_MAX = 200
+EXTRA_VALUES_MAX = 1_000
+INT_MAX = 2**31 - 1
+
+
+def _moment(at: datetime) -> datetime:
+    """Not at the very ends of the calendar, where another time zone is an overflow."""
+    if not 2 <= at.year <= 9998:
+        raise ValueError("a year from 2 to 9998 is wanted")
+    return at
+
+
+def _extra(given: dict[str, Any]) -> dict[str, Any]:
+    """What every store takes: not too much of it, and whole numbers of 64 bits."""
+    for count, value in enumerate(_values(given)):
+        if count == EXTRA_VALUES_MAX:
+            raise ValueError(f"at most {EXTRA_VALUES_MAX:,} values")
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ValueError("a whole number has 64 bits at most")
+        if isinstance(value, str) and len(value) > TEXT_CHARS:
+            raise ValueError(f"a text has at most {TEXT_CHARS:,} characters")
+    return given
+
+
+def _values(given: object) -> Iterator[object]:
+    waiting = [given]
+    while waiting:
+        one = waiting.pop()
+        yield one
+        if isinstance(one, dict):
+            waiting += [*one, *one.values()]
+        elif isinstance(one, list | tuple):
+            waiting += one
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_moment)]
+Word = Annotated[str, Field(max_length=TEXT_CHARS)]
 
 
 class Tier(StrEnum):
@@ -47,22 +85,22 @@ class Memory(Wire):
     user_id: str = Field(min_length=1)
     text: str = Field(min_length=1, max_length=TEXT_CHARS)
     kind: str = Field(default="fact", max_length=40)
-    agent: str = ""
-    speaker: str = ""
-    source: str = ""
-    task_id: str | None = None
-    conversation_id: str | None = None
-    seq: int | None = None
-    file: str = ""
-    tags: tuple[str, ...] = ()
+    agent: Word = ""
+    speaker: Word = ""
+    source: Word = ""
+    task_id: Word | None = None
+    conversation_id: Word | None = None
+    seq: Annotated[int, Field(ge=-INT_MAX, le=INT_MAX)] | None = None
+    file: Word = ""
+    tags: Annotated[tuple[Word, ...], Field(max_length=TAGS_MAX)] = ()
     tainted: bool = False
-    created_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
-    phase: str = ""
+    created_at: Moment = Field(default_factory=lambda: datetime.now(UTC))
+    phase: Word = ""
     outcome: Literal["", "success", "failure"] = ""
-    applies_when: str = ""
-    evidence: str = ""
-    domain: str = ""
-    extra: dict[str, Any] = Field(default_factory=dict)
+    applies_when: Word = ""
+    evidence: Word = ""
+    domain: Word = ""
+    extra: Annotated[dict[str, Any], AfterValidator(_extra)] = Field(default_factory=dict)
 
 
 class Query(Wire):
@@ -86,8 +124,8 @@ class Query(Wire):
     agent: str | None = None
     kind: str | None = None
     conversation_id: str | None = None
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Moment | None = None
+    until: Moment | None = None
     trusted: bool = False
     neighbours: int = Field(default=0, ge=0, le=5)
     task_id: str | None = None
@@ -160,7 +198,7 @@ class Signal(Wire):
     rating: int | None = Field(default=None, ge=1, le=10)
     scale: Literal[5, 10] = 5
     comment: str = ""
-    at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+    at: Moment = Field(default_factory=lambda: datetime.now(UTC))
 
 
 class Told(Wire):

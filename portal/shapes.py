@@ -10,7 +10,6 @@ from uuid import UUID
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     Field,
@@ -19,7 +18,7 @@ from pydantic import (
 )
 
 from base.messages import Effort
-from pai.shapes import LIMIT_MAX, QUERY_CHARS, TEXT_CHARS, Collection, Tier
+from pai.shapes import LIMIT_MAX, QUERY_CHARS, TEXT_CHARS, Collection, Moment, Tier
 
 MESSAGE_MAX_CHARS = 50_000
 PIECES_MAX = 200
@@ -122,8 +121,8 @@ class Filters(BaseModel, extra="forbid", frozen=True):
     kind: Name | None = None
     collection: list[Collection] = Field(default_factory=list)
     conversation_id: UUID | None = None
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Moment | None = None
+    until: Moment | None = None
 
 
 class Search(BaseModel, extra="forbid", frozen=True):
