@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -215,7 +216,7 @@ def _group(found: _Found, event: Event, place: str, group: Any) -> None:
         return found.fault(f"{place}.matcher: a text is wanted")
     try:
         re.compile("" if matcher == "*" else matcher)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         return found.fault(f"{place}.matcher: no regular expression: {error}")
     if not isinstance(hooks, list):
         return found.fault(f"{place}.hooks: a list is wanted")
@@ -236,7 +237,7 @@ def _group(found: _Found, event: Event, place: str, group: Any) -> None:
                 matcher=matcher,
                 command=one["command"],
                 place=where,
-                limit_s=None if limit_s is None else min(float(limit_s), LIMIT_MAX_S),
+                limit_s=None if limit_s is None else float(min(limit_s, LIMIT_MAX_S)),
                 trusted=one.get("trusted", False),
             )
         )
@@ -252,6 +253,8 @@ def _fault(one: Any) -> str | None:
     command, limit_s = one.get("command"), one.get("timeout")
     if not isinstance(command, str) or not command.strip() or "\0" in command:
         return ".command: a command is wanted"
+    if not _whole_text(command):
+        return ".command: half a surrogate pair is in it: no valid Unicode"
     if len(command) > COMMAND_CHARS:
         return f".command: at most {COMMAND_CHARS:,} characters"
     if "args" in one:
@@ -261,6 +264,14 @@ def _fault(one: Any) -> str | None:
     if not isinstance(one.get("trusted", False), bool):
         return ".trusted: true or false is wanted"
     return None
+
+
+def _whole_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _positive(value: object) -> bool:
@@ -273,6 +284,8 @@ def _meant(hook: Hook, names: tuple[str, ...]) -> bool:
 
 def _foreign(path: Path, found: os.stat_result) -> str | None:
     """Why a file cannot be taken for the owner's own."""
+    if not stat.S_ISREG(found.st_mode):
+        return f"{path} is no file"
     if found.st_uid not in {os.geteuid(), 0}:
         return f"{path} belongs to somebody else: chown it"
     if found.st_mode & 0o022:

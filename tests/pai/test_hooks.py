@@ -223,3 +223,32 @@ def test_without_hooks_nothing_that_runs_them_is_loaded() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd()
     )
     assert ran.stdout.splitlines() == ["()", "[]"]
+
+
+@pytest.mark.parametrize(
+    ("where", "given"),
+    [
+        ("matcher", settings("PreToolUse", matcher="a{99999999999}")),
+        ("matcher", settings("PreToolUse", matcher="(" * 5_000 + ")" * 5_000)),
+        ("command", settings("PreToolUse", entry("echo \ud800"))),
+    ],
+    ids=["repeats", "depth", "surrogate"],
+)
+def test_what_no_library_takes_is_a_fault_of_its_entry(where: str, given: Any) -> None:
+    found = parsed(given)
+    assert found.hooks == ()
+    assert where in found.faults[0]
+
+
+def test_a_limit_beyond_all_numbers_is_the_longest() -> None:
+    (hook,) = parsed(settings("Stop", entry("x", timeout=10**400))).hooks
+    assert hook.limit_s == 600
+
+
+def test_a_file_that_is_a_pipe_holds_nobody_up(home: Home) -> None:
+    home.write(settings("Stop"))
+    assert home.due(Event.STOP) == ["true"]
+    home.file.unlink()
+    os.mkfifo(home.file, 0o600)
+    assert home.due(Event.STOP) == ["true"]
+    assert "is no file" in home.faults[0]
