@@ -15,19 +15,22 @@ import asyncio
 import gzip
 import json
 import os
+import re
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from base import log
+from base.errors import StoreError
 from base.store import Session, Store
 
 LEVEL = 6
 CHUNK_BYTES = 1 << 20
 NEW = ".new"
+_ID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 Line = dict[str, Any]
 logger = log.get(__name__)
@@ -112,9 +115,32 @@ class Archive:
             yield tx, out
         await self._swap(name, size_bytes)
 
-    async def read(self, name: str) -> list[Line]:
-        """Every line of a file that counts."""
-        return await asyncio.to_thread(lambda: [line for _, line in self.lines(name)])
+    async def texts(self, months: Mapping[str, str]) -> dict[str, str]:
+        """id → text of those memories (id → its month); one whose line is missing is left out."""
+
+        def look() -> dict[str, str]:
+            return {
+                line["id"]: line["memory"]["text"]
+                for month in sorted(set(months.values()))
+                for _, line in self.lines(memories_file(month))
+                if months.get(line["id"]) == month
+            }
+
+        return await asyncio.to_thread(look)
+
+    async def mentions(self, ids: Iterable[str]) -> dict[str, int]:
+        """In how many lines of all months each id stands: a raw look through every byte."""
+
+        def look() -> dict[str, int]:
+            found = {id.encode(): 0 for id in ids}
+            for month in self.months():
+                name = memories_file(month)
+                for _, _, raw in self._raw_lines(name, self.sizes_bytes.get(name, 0)):
+                    for id in found.keys() & set(_ID.findall(raw)):
+                        found[id] += 1
+            return {id.decode(): count for id, count in found.items()}
+
+        return await asyncio.to_thread(look)
 
     def lines(self, name: str, wanted: Callable[[bytes], bool] | None = None) -> Iterator[
         tuple[int, Line]
@@ -139,14 +165,15 @@ class Archive:
         if lines:
             yield self.sizes_bytes.get(name, 0), lines
 
-    def first_at(self, name: str) -> datetime:
-        """When the oldest line of a file that has one was written."""
-        if (name, self.sizes_bytes[name]) not in self._first_at:
-            line = next(line for _, line in self.lines(name))
-            self._first_at = {
-                (name, self.sizes_bytes[name]): datetime.fromisoformat(line["archived_at"])
-            }
-        return self._first_at[name, self.sizes_bytes[name]]
+    async def first_at(self, name: str) -> datetime | None:
+        """When the oldest line of a file was written; None: it is not there any more."""
+        key = name, self.sizes_bytes[name]
+        if key not in self._first_at:
+            line = await asyncio.to_thread(lambda: next(self.lines(name), None))
+            if line is None:
+                return None
+            self._first_at = {key: datetime.fromisoformat(line[1]["archived_at"])}
+        return self._first_at[key]
 
     async def boundary(self, name: str, oldest: datetime, over_bytes: int) -> int:
         """Where the file would begin without the members older than `oldest`, and without so
@@ -180,7 +207,11 @@ class Archive:
                         return
                     left -= len(packed)
                     read += len(packed)
-                *whole, rest = (rest + unpack.decompress(packed)).split(b"\n")
+                try:
+                    *whole, rest = (rest + unpack.decompress(packed)).split(b"\n")
+                except zlib.error as error:
+                    at_byte = read - len(packed)
+                    raise StoreError(f"{path} is damaged near byte {at_byte}: {error}") from error
                 packed = unpack.unused_data
                 for line in whole:
                     yield read - len(packed), member_at, line

@@ -6,9 +6,7 @@ import json
 from typing import Any
 
 from base.errors import InputError
-from base.store import Row
 from pai import cards
-from pai.cold import memories_file
 from pai.shapes import Signal
 from pai.stores import Stores
 
@@ -31,7 +29,8 @@ async def page(stores: Stores, user_id: str, after: str | None) -> dict[str, Any
         " ORDER BY COALESCE(cold_month, ''), id LIMIT $4",
         *(user_id, month, last, PAGE),
     )
-    texts = await _cold_texts(stores, [row for row in rows if row["text"] is None])
+    cold = {row["id"]: row["cold_month"] for row in rows if row["text"] is None}
+    texts = await stores.archive.texts(cold)
     found = [
         cards.to_memory(row, texts.get(row["id"])).model_dump(mode="json")
         for row in rows
@@ -40,16 +39,6 @@ async def page(stores: Stores, user_id: str, after: str | None) -> dict[str, Any
     more = len(rows) == PAGE
     place = json.dumps([rows[-1]["cold_month"] or "", rows[-1]["id"]]) if more else SIGNALS
     return {"memories": found, "signals": [], "next": place}
-
-
-async def _cold_texts(stores: Stores, rows: list[Row]) -> dict[str, str]:
-    cold = {row["id"]: row["cold_month"] for row in rows}
-    return {
-        line["id"]: line["memory"]["text"]
-        for month in sorted(set(cold.values()))
-        for line in await stores.archive.read(memories_file(month))
-        if line["id"] in cold
-    }
 
 
 async def _signals(stores: Stores, user_id: str) -> list[dict[str, Any]]:

@@ -10,7 +10,6 @@ from typing import Any
 from base import log, streams
 from base.errors import BusError, InputError, NotFoundError
 from pai import cards, passport, points, search, sweep
-from pai.cold import memories_file
 from pai.shapes import QUERY_CHARS, Collection, Memory, Query, Tier
 from pai.stores import Stores
 
@@ -42,9 +41,10 @@ async def forget(stores: Stores, user_id: str, ids: Sequence[str]) -> dict[str, 
                 going,
             )
             memories = await _memories(stores, rows)
+            lines = await stores.archive.mentions(going)
             removed = {
                 id: {
-                    **await _copies(stores, rows[id]),
+                    **await _copies(stores, rows[id], lines[id]),
                     "merged": [row["id"] for row in merged if row["into_id"] == id],
                 }
                 for id in going
@@ -67,7 +67,8 @@ async def forget(stores: Stores, user_id: str, ids: Sequence[str]) -> dict[str, 
     wiped = await stores.warm.wipe([*{memory.collection for memory in memories.values()}])
     await stores.store.execute("VACUUM memory")
     logger.info("forgot", count=len(going))
-    found = {id: await _found(stores, memory) for id, memory in memories.items()}
+    lines = await stores.archive.mentions(memories)
+    found = {id: await _found(stores, memory, lines[id]) for id, memory in memories.items()}
     return {
         "forgotten": [
             {"id": id, "card": into[id], "removed": removed[into[id]], "found": found[into[id]]}
@@ -93,20 +94,16 @@ async def _whose(stores: Stores, user_id: str, ids: Sequence[str]) -> dict[str, 
 
 async def _memories(stores: Stores, rows: Mapping[str, cards.Row]) -> dict[str, Memory]:
     """With their texts, those of cold ones out of the files."""
-    texts: dict[str, str] = {}
-    cold = {id for id, row in rows.items() if row["tier"] == Tier.COLD}
-    for month in {rows[id]["cold_month"] for id in cold}:
-        for line in await stores.archive.read(memories_file(month)):
-            if line["id"] in cold:
-                texts[line["id"]] = line["memory"]["text"]
+    cold = {id: row["cold_month"] for id, row in rows.items() if row["tier"] == Tier.COLD}
+    texts = await stores.archive.texts(cold)
     return {
         id: cards.to_memory(row, texts.get(id, "(its line is missing)") if id in cold else None)
         for id, row in rows.items()
     }
 
 
-async def _copies(stores: Stores, row: cards.Row) -> dict[str, Any]:
-    """How many copies there are of it before it goes."""
+async def _copies(stores: Stores, row: cards.Row, cold: int) -> dict[str, Any]:
+    """How many copies there are of it before it goes; `cold`: lines of the archive."""
     id = row["id"]
     uses = await stores.store.fetchval(
         "SELECT COUNT(*) FROM memory_use WHERE memory_id = $1::uuid", id
@@ -115,13 +112,13 @@ async def _copies(stores: Stores, row: cards.Row) -> dict[str, Any]:
         "card": 1,
         "warm": len(await stores.warm.get(row["collection"], [id])),
         "hot": int(id in stores.index) + await _in_redis(stores, id),
-        "cold": await _cold_lines(stores, id),
+        "cold": cold,
         "uses": uses + sum(use.memory_id == id for use in stores.uses),
     }
 
 
-async def _found(stores: Stores, memory: Memory) -> dict[str, int]:
-    """Where anything of it is found still: all must be 0."""
+async def _found(stores: Stores, memory: Memory, cold: int) -> dict[str, int]:
+    """Where anything of it is found still: all must be 0. `cold`: lines of the archive."""
     card = await stores.store.fetchval("SELECT COUNT(*) FROM memory WHERE id = $1::uuid", memory.id)
     merged = await stores.store.fetchval(
         "SELECT COUNT(*) FROM memory_merged WHERE into_id = $1::uuid", memory.id
@@ -145,7 +142,7 @@ async def _found(stores: Stores, memory: Memory) -> dict[str, int]:
         "card": card + merged,
         "warm": len(await stores.warm.get(memory.collection, [memory.id])),
         "hot": int(memory.id in stores.index) + await _in_redis(stores, memory.id),
-        "cold": await _cold_lines(stores, memory.id),
+        "cold": cold,
         "search": len(same),
         "originals": len(imported[memory.id]),
     }
@@ -157,20 +154,6 @@ async def _in_redis(stores: Stores, id: str) -> int:
     except BusError as error:
         logger.warning("redis could not be asked", error=str(error))
         return 0
-
-
-async def _cold_lines(stores: Stores, id: str) -> int:
-    """A raw look through every byte that the months' files hold."""
-    needle = id.encode()
-
-    def count() -> int:
-        return sum(
-            1
-            for month in stores.archive.months()
-            for _ in stores.archive.lines(memories_file(month), lambda raw: needle in raw)
-        )
-
-    return await asyncio.to_thread(count)
 
 
 async def _uncache(stores: Stores, memory: Memory) -> int:

@@ -164,10 +164,11 @@ async def hot_limit(stores: Stores, now: datetime) -> int:
     if len(stores.index) <= limit:
         return 0
     over = await stores.store.fetch(
-        "SELECT agent, COUNT(*) - $1 AS over FROM memory WHERE tier = 'hot'"
+        "SELECT agent, COUNT(*) - $1 AS over FROM memory WHERE tier = 'hot' AND NOT leaving"
         " GROUP BY agent HAVING COUNT(*) > $1",
         limit,
     )
+    moved = 0
     for row in over:
         async with stores.lock:
             found = await stores.store.fetch(
@@ -175,9 +176,9 @@ async def hot_limit(stores: Stores, now: datetime) -> int:
                 " AND NOT leaving ORDER BY used_at LIMIT $2",
                 *(row["agent"], min(row["over"], SLICE)),
             )
-            await moves.promote(stores, found, now)
-            stores.count("hot_evicted", len(found))
-    return len(over)
+            moved += await moves.promote(stores, found, now)
+    stores.count("hot_evicted", moved)
+    return moved
 
 
 async def warm_limit(stores: Stores, now: datetime) -> int:
@@ -240,9 +241,15 @@ async def compare(stores: Stores, _now: datetime) -> int:
     )
     if not rows or (await stores.warm.places()).coming is not None:
         return 0
+    ids = [row["id"] for row in rows]
     async with stores.lock:
-        await duplicates.merge(stores, [row["id"] for row in rows])
-    return len(rows)
+        await duplicates.merge(stores, ids)
+        left = await stores.store.execute(  # the store lost them: they are placed again
+            "UPDATE memory SET vector_of = NULL WHERE id = ANY($1::uuid[]) AND NOT compared"
+            " AND vector_of = $2",
+            *(ids, stores.meaning.model),
+        )
+    return len(rows) - left
 
 
 async def analyze(stores: Stores, _now: datetime) -> int:

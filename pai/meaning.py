@@ -38,11 +38,6 @@ class Meaning:
         self.model, self.dim = NO_MODEL, NO_DIM
 
     @property
-    def known(self) -> bool:
-        """Whether a worker ever said what its model is."""
-        return self.model != NO_MODEL
-
-    @property
     def away(self) -> bool:
         return time.monotonic() < self._away_until_s
 
@@ -82,10 +77,6 @@ class Meaning:
     async def info(self, deadline: Deadline) -> dict[str, Any]:
         """What the worker says of itself. Raises BusError when it is away."""
         return await self._embedder.info(deadline)
-
-    def expect(self) -> None:
-        """Ask again at once next time: somebody heard of the worker."""
-        self._away_until_s = 0.0
 
     async def _change(self, model: str, dim: int) -> None:
         """This model from now on; what is stored of another is made anew by maintenance."""

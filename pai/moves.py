@@ -72,7 +72,8 @@ async def expire(stores: Stores, now: datetime) -> int:
         if over_bytes <= 0 and months[0] > f"{oldest:%Y-%m}":
             return gone
         name = memories_file(months[0])
-        if over_bytes <= 0 and stores.archive.first_at(name) > oldest:
+        first = await stores.archive.first_at(name)
+        if over_bytes <= 0 and first is not None and first > oldest:
             return gone
         until = await stores.archive.boundary(name, oldest, over_bytes)
         async with stores.archive.rewrite(name, lambda _: True, from_byte=until) as (tx, out):

@@ -21,7 +21,9 @@ logger = log.get(__name__)
 
 
 async def near(stores: Stores, limit: int = SLICE) -> int:
-    """Copies in Redis, the index and the warm store; how many cards. Needs `stores.lock`."""
+    """Copies in Redis, the index and the warm store; how many cards, 0 when Redis is away: what
+    is in it stays noted. Needs `stores.lock`.
+    """
     rows = await stores.store.fetch(
         "SELECT id, tier, collection, sweep, leaving FROM memory"
         " WHERE (sweep <> '{}' OR leaving) AND (sweep && ARRAY['hot', 'warm'] OR sweep = '{}')"
@@ -45,7 +47,7 @@ async def near(stores: Stores, limit: int = SLICE) -> int:
     for collection, ids in warm.items():
         await stores.warm.remove(collection, ids)
     await _clear(stores, [row["id"] for row in rows], done)
-    return len(rows)
+    return len(rows) if Tier.HOT.value in done else 0
 
 
 async def far(stores: Stores, *, only_leaving: bool) -> int:

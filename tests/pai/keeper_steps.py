@@ -121,7 +121,7 @@ async def look(made: World) -> dict[str, Any]:
     lines = [
         line["id"]
         for month in stores.archive.months()
-        for line in await stores.archive.read(f"memories-{month}.jsonl.gz")
+        for _, line in stores.archive.lines(f"memories-{month}.jsonl.gz")
     ]
     for name, one in STORY.items():
         card = await made.card(one.id)

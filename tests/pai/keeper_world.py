@@ -106,7 +106,7 @@ class World:
         stores.uses.clear()
         stores.thaw.clear()
         stores.people.clear()
-        stores.meaning.expect()
+        stores.meaning._away_until_s = 0.0
         await self.bus.call(("FLUSHALL",))
 
     async def card(self, id: str) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from base.errors import StoreError
 from base.store import Store
 from pai.cold import NEW, Archive, Line
 
@@ -41,7 +42,7 @@ async def write(archive: Archive, *some: Line) -> None:
 
 
 async def names(archive: Archive) -> list[Any]:
-    return [line["id"] for line in await archive.read(NAME)]
+    return [line["id"] for _, line in archive.lines(NAME)]
 
 
 async def test_members_are_plain_gzip_and_private(tmp_path: Path, store: Store) -> None:
@@ -130,12 +131,12 @@ async def test_the_oldest_members_are_cut_off_from_the_front(tmp_path: Path, sto
     archive = await opened(tmp_path / "a", store)
     for day in (1, 2, 3):
         await write(archive, *lines(f"day {day}", at=f"2026-11-0{day}T00:00:00+00:00"))
-    assert archive.first_at(NAME) == datetime(2026, 11, 1, tzinfo=UTC)
+    assert await archive.first_at(NAME) == datetime(2026, 11, 1, tzinfo=UTC)
     until = await archive.boundary(NAME, datetime(2026, 11, 2, 12, tzinfo=UTC), 0)
     async with archive.rewrite(NAME, lambda _: True, from_byte=until) as (_, out):
         assert [line["id"] for line in out] == ["day 1", "day 2"]
     assert await names(archive) == ["day 3"]
-    assert archive.first_at(NAME) == datetime(2026, 11, 3, tzinfo=UTC)
+    assert await archive.first_at(NAME) == datetime(2026, 11, 3, tzinfo=UTC)
 
 
 async def test_large_members_are_read_in_pieces(tmp_path: Path, store: Store) -> None:
@@ -145,7 +146,7 @@ async def test_large_members_are_read_in_pieces(tmp_path: Path, store: Store) ->
     await write(archive, *big[:25])
     await write(archive, *big[25:])
     assert (archive.folder / NAME).stat().st_size > 1_500_000
-    assert await archive.read(NAME) == big
+    assert [line for _, line in archive.lines(NAME)] == big
     starts = [start for start, _ in archive.members(NAME)]
     assert starts[-1] == archive.sizes_bytes[NAME]
     assert len(starts) == 2
@@ -156,4 +157,19 @@ async def test_a_missing_file_is_told_and_not_fatal(tmp_path: Path, store: Store
     await write(archive, *lines("one"))
     (archive.folder / NAME).unlink()
     again = await opened(tmp_path / "a", store)
-    assert await again.read(NAME) == []
+    assert list(again.lines(NAME)) == []
+
+
+async def test_a_damaged_or_missing_file_is_an_error_that_names_it(
+    tmp_path: Path, store: Store
+) -> None:
+    archive = await opened(tmp_path / "a", store)
+    await write(archive, *lines("one"))
+    path = archive.folder / NAME
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 0xFF
+    path.write_bytes(raw)
+    with pytest.raises(StoreError, match=NAME):
+        await archive.mentions(["one"])
+    path.unlink()
+    assert await archive.first_at(NAME) is None

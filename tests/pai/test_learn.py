@@ -152,7 +152,7 @@ class TestKeeper:
             assert await texts(made) == ["Measure the heap twice."]
             assert await texts(made, "Look for the process of the mail service") == []
         finally:
-            made.stores.meaning.expect()
+            made.stores.meaning._away_until_s = 0.0
 
 
 async def _use(made: World, memory_id: str, root_id: str) -> None:

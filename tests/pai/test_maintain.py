@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from keeper_world import World, memory, rules
 
-from pai import intake, keeper
+from base.bus import Bus
+from pai import cards, intake, keeper, maintain
 from pai.cards import Use
+from pai.hot import Shared
 from pai.shapes import Memory, Query, Tier, Told
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -29,7 +32,7 @@ async def places(made: World, one: Memory) -> dict[str, int]:
     lines = [
         line
         for month in stores.archive.months()
-        for line in await stores.archive.read(f"memories-{month}.jsonl.gz")
+        for _, line in stores.archive.lines(f"memories-{month}.jsonl.gz")
     ]
     found = {
         "hot": int(one.id in stores.index),
@@ -232,6 +235,32 @@ async def test_a_flushed_redis_loses_nothing(made: World) -> None:
     assert await places(made, one) == {"hot": 1, "redis": 1}
 
 
+async def test_without_redis_a_pass_ends_and_the_next_one_sweeps(
+    made: World, redis_server: str
+) -> None:
+    one = memory("what agents share", task_id="t")
+    await made.client.remember(one)
+    away = await Bus.open(redis_server, "away")
+    await away.close()
+    await cards.leave(made.stores.store, [one.id])
+    async with asyncio.timeout(60):
+        await maintain.once(replace(made.stores, shared=Shared(away)))
+    assert await places(made, one) == {"redis": 1}
+    await made.pass_()
+    assert await places(made, one) == {}
+
+
+async def test_what_the_warm_store_lost_is_placed_again(made: World) -> None:
+    one = memory("the office is in Berlin")
+    await made.client.remember(one)
+    await made.stores.warm.remove(one.collection, [one.id])
+    await made.stores.store.execute("UPDATE memory SET compared = FALSE")
+    async with asyncio.timeout(60):
+        await made.pass_()
+        await made.pass_()
+    assert await places(made, one) == {"warm": 1}
+
+
 async def test_without_a_worker_words_decide_and_vectors_come_later(made: World) -> None:
     one = memory("the invoice template lives in the shared drive")
     made.stores.meaning._away_until_s = float("inf")
@@ -240,7 +269,7 @@ async def test_without_a_worker_words_decide_and_vectors_come_later(made: World)
     assert [item.memory.id for item in found.items] == [one.id]
     assert not found.dense
     assert (await made.client.stats())["pending"]["embed"] == 1
-    made.stores.meaning.expect()
+    made.stores.meaning._away_until_s = 0.0
     assert (await made.pass_())["embedded"] == 1
     found = await made.client.search(Query(text="invoice template", user_id="ann"))
     assert found.dense
@@ -310,7 +339,7 @@ async def test_ended_tasks_folders_move_into_the_archive(made: World) -> None:
         os.utime(journal, (old_s, old_s))
     assert (await made.pass_())["folders_archived"] == 1
     assert sorted(path.name[16:] for path in home.iterdir()) == ["open-bbbbbbbb", "young-cccccccc"]
-    (line,) = await made.stores.archive.read(f"tasks-{now():%Y-%m}.jsonl.gz")
+    ((_, line),) = made.stores.archive.lines(f"tasks-{now():%Y-%m}.jsonl.gz")
     assert line["files"]["PRD.md"]["text"] == "# what was wanted\n"
     assert "journal.jsonl" in line["files"]
     assert "folders_archived" not in await made.pass_()
