@@ -57,6 +57,11 @@ class Use:
     at: datetime
 
 
+def task(text: str) -> str:
+    """SQL: the UUID that the expression `text` has; NULL when it names no task of ours."""
+    return f"(CASE WHEN {text} ~ '{_UUID}' THEN {text}::uuid END)"
+
+
 def fingerprint(memory: Memory) -> str:
     """SHA-256 of what a memory says: exact duplicates share it."""
     said = (memory.text, memory.applies_when, memory.phase, memory.outcome)
@@ -278,8 +283,7 @@ async def used(tx: Statements, uses: Sequence[Use], rules: tiers.Rules) -> int:
         " FROM unnest($1::text[], $2::uuid[], $3::int[], $4::timestamptz[])"
         " AS given (task_id, id, rank, at)"
         " JOIN memory AS card ON card.id = given.id AND NOT card.leaving"
-        f" LEFT JOIN tasks AS task ON task.id = (CASE WHEN given.task_id ~ '{_UUID}'"
-        " THEN given.task_id::uuid END)"
+        f" LEFT JOIN tasks AS task ON task.id = {task('given.task_id')}"
         " ON CONFLICT DO NOTHING RETURNING task_id, memory_id, rank, at",
         *([getattr(use, name) for use in uses] for name in ("task_id", "memory_id", "rank", "at")),
     )

@@ -8,7 +8,7 @@ without vectors, says nothing. A request that failed or was cancelled is judged 
 
 from __future__ import annotations
 
-from pai import words
+from pai import cards, words
 from pai.meaning import QUERY_S
 from pai.shapes import Memory, Signal, SignalKind
 from pai.shapes import memory_id as id_of
@@ -45,9 +45,10 @@ async def turn(stores: Stores, message: Memory) -> Signal | None:
     if message.conversation_id is None or message.seq is None:
         return None
     rows = await stores.store.fetch(
-        "SELECT text, kind, task_id, created_at FROM memory WHERE conversation_id = $1"
-        " AND user_id = $2 AND collection = 'conversations' AND seq < $3 AND NOT leaving"
-        " AND text IS NOT NULL AND kind IN ('message', 'answer') ORDER BY seq DESC LIMIT 2",
+        "SELECT text, kind, task_id, created_at FROM memory WHERE series = $1"
+        " AND conversation_id = $1 AND user_id = $2 AND collection = 'conversations'"
+        " AND seq < $3 AND NOT leaving AND text IS NOT NULL"
+        " AND kind IN ('message', 'answer') ORDER BY seq DESC LIMIT 2",
         *(message.conversation_id, message.user_id, message.seq),
     )
     asked = next((row for row in rows if row["kind"] == "message"), None)
@@ -76,5 +77,7 @@ async def turn(stores: Stores, message: Memory) -> Signal | None:
 
 
 async def _completed(stores: Stores, root_id: str) -> bool:
-    status = await stores.store.fetchval("SELECT status FROM tasks WHERE id::text = $1", root_id)
+    status = await stores.store.fetchval(
+        f"SELECT status FROM tasks WHERE id = {cards.task('$1::text')}", root_id
+    )
     return bool(status == "completed")

@@ -67,12 +67,8 @@ def strength(signal: Signal) -> float:
     return (signal.rating - middle) / (signal.scale - middle)
 
 
-def moved(feedback: float, signal: Signal) -> float:
-    """The feedback of a memory after the signal, 0 to 1."""
-    return min(1.0, max(0.0, feedback + step(signal)))
-
-
 def step(signal: Signal) -> float:
+    """How far it moves the feedback of a memory, which stays within 0 and 1 (`cards.judged`)."""
     return WEIGHTS[signal.kind] * strength(signal) * RATE
 
 
@@ -205,7 +201,8 @@ async def _file(stores: Stores, signal: Signal) -> None:
 async def _criteria(stores: Stores, signal: Signal) -> dict[str, int]:
     """How many criteria passed, failed and were not measured in the request."""
     count = await stores.store.fetchval(
-        "SELECT output->'criteria_count' FROM tasks WHERE id::text = $1", signal.root_id or ""
+        f"SELECT output->'criteria_count' FROM tasks WHERE id = {cards.task('$1::text')}",
+        signal.root_id or "",
     )
     return count if isinstance(count, dict) else {}
 

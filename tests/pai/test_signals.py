@@ -15,7 +15,7 @@ from keeper_world import World, memory
 
 from base import streams
 from base.errors import ConflictError, InputError
-from pai import hearing, keeper, signals
+from pai import cards, hearing, keeper, signals
 from pai.shapes import SHARED, Query, Signal, SignalKind, Told
 
 AT = datetime(2026, 11, 2, 12, tzinfo=UTC)
@@ -61,6 +61,13 @@ class TestKeeper:
         for still in (other, theirs):
             assert after[still.id]["feedback"] == 0.5  # type: ignore[index]
         assert len(rows(made, "verification")) == 1
+
+    async def test_feedback_stays_within_0_and_1(self, made: World) -> None:
+        used = memory("The port of staging is 8123.")
+        await made.client.remember(used)
+        for far, end in ((0.9, 1.0), (-1.7, 0.0)):
+            await cards.judged(made.stores.store, {used.id: far}, made.stores.rules, AT)
+            assert (await made.card(used.id))["feedback"] == end  # type: ignore[index]
 
     async def test_a_signal_is_of_the_user_it_is_told_for(self, made: World) -> None:
         with pytest.raises(InputError):
@@ -237,17 +244,14 @@ def test_a_rating_is_never_inferred(given: Signal) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "kind", "weight", "new"),
+    ("kind", "weight", "far"),
     [
-        (0.5, "task_success", 1.0, 0.56), (0.5, "task_success", 0.5, 0.53),
-        (0.5, "task_abandon", 1.0, 0.44), (0.98, "task_success", 1.0, 1.0),
-        (0.01, "task_failure", 1.0, 0.0), (0.5, "follow_up", 1.0, 0.49),
-        (0.5, "user_correction", -1.0, 0.55),
+        ("task_success", 1.0, 0.06), ("task_success", 0.5, 0.03), ("task_abandon", 1.0, -0.06),
+        ("task_failure", 1.0, -0.04), ("follow_up", 1.0, -0.01), ("user_correction", -1.0, 0.05),
     ],
 )  # fmt: skip
-def test_feedback_moves_and_stays_within(old: float, kind: str, weight: float, new: float) -> None:
-    given = signal(SignalKind(kind), weight=weight)
-    assert signals.moved(old, given) == pytest.approx(new)
+def test_feedback_moves_by_the_seed_plans_weights(kind: str, weight: float, far: float) -> None:
+    assert signals.step(signal(SignalKind(kind), weight=weight)) == pytest.approx(far)
 
 
 @pytest.mark.parametrize(
