@@ -24,6 +24,8 @@ from base import streams
 from base.bus import Bus
 from base.deadline import Deadline
 
+pytestmark = pytest.mark.xdist_group("memory_path")  # one installation, one story
+
 BRISK = {"sweep_s": "1", "restart_backoff_s": "0.5,1,2"}
 FACT = "My boat is called Calypso, it lies in the harbour of Kiel."
 QUESTION = "Which name does my boat have?"
