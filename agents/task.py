@@ -242,6 +242,7 @@ class Task:
                 f"back to {r['phase']}: {r['cause']}" for r in self.records if r["kind"] == "traced"
             ],
             learned=self.learned,
+            tainted=self.tainted,
         ).write(self.folder)
 
 

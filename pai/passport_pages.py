@@ -44,8 +44,9 @@ def work(text: str, user_id: str, file: str, written: datetime) -> Iterator[Memo
         extra["progress"] = page.progress
     at = page.started or stamp(PurePosixPath(file).parent.name) or written
     yield from _page(
-        parts or [task], user_id, file, at, kind="work", tags=("pai", "prd"), extra=extra
-    )
+        parts or [task], user_id, file, at, kind="work", tags=("pai", "prd"), extra=extra,
+        tainted=_tainted(page.document.keys),
+    )  # fmt: skip
 
 
 def research(text: str, user_id: str, file: str, written: datetime) -> Iterator[Memory]:
@@ -80,12 +81,17 @@ def learning(text: str, user_id: str, file: str, written: datetime) -> Iterator[
         collection=Collection.LEARNINGS,
         kind="learning",
         tags=("pai", "learning"),
-        tainted="FAILURES" in _parts(file),  # it quotes whole conversations
+        tainted="FAILURES" in _parts(file) or _tainted(keys),  # failures quote conversations
         phase=_phase(keys.get("phase", ""), file),
         outcome=_outcome(keys),
         applies_when=applies_when.strip()[:SHORT_CHARS],
         evidence=keys.get("evidence", "")[:SHORT_CHARS],
     )
+
+
+def _tainted(keys: Mapping[str, str]) -> bool:
+    """What our own pages say of themselves: a way out and in again makes nothing trustworthy."""
+    return keys.get("tainted", "").strip().lower() == "true"
 
 
 def learning_json(raw: bytes, user_id: str, file: str, written: datetime) -> Iterator[Memory]:

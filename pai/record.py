@@ -110,7 +110,10 @@ def _whole(raw: bytes) -> Iterator[tuple[int, Record]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prd:
-    """What PRD.md tells. `checked` holds the verdicts so far; `phase` is lower case."""
+    """What PRD.md tells. `checked` holds the verdicts so far; `phase` is lower case.
+
+    tainted: the task stood on text from outside, which whoever reads the file must know.
+    """
 
     order: WorkOrder
     phase: str
@@ -120,6 +123,7 @@ class Prd:
     checked: Sequence[Checked]
     decisions: Sequence[str]
     learned: Sequence[str]
+    tainted: bool = False
 
     def render(self, now: datetime) -> str:
         """The whole file."""
@@ -134,6 +138,7 @@ class Prd:
             "mode": "interactive",
             "started": self.started.astimezone(UTC).isoformat(timespec="seconds"),
             "updated": now.astimezone(UTC).isoformat(timespec="seconds"),
+            **({"tainted": "true"} if self.tainted else {}),
         }
         lines = ["---", *(f"{key}: {value}" for key, value in front.items()), "---", ""]
         lines += ["## Context", "", *self._context(), "", "## Criteria", ""]

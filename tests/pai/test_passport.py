@@ -486,6 +486,12 @@ def test_what_is_new_since_leaves_too_and_comes_back(
     assert lesson.model_dump(**alike) == new["learnings"][0].model_dump(**alike)
     (fact,) = [one for one in back.memories if one.agent == "infra"]
     assert fact.model_dump(**alike) == new["memories"][0].model_dump(**alike)
+    assert back.first[fact.id] == new["memories"][0].id
+    passport.keep(back, memory)
+    assert [
+        len(found)
+        for found in passport.where(memory, USER, [fact.id, back.first[fact.id]]).values()
+    ] == [1, 1]
     ours = [one for one in back.signals if one.scale == 5]
     assert [one.model_dump(**alike) for one in ours] == [
         one.model_dump(**alike) for one in new["signals"][:5]
@@ -675,3 +681,17 @@ def test_rows_written_by_windows_are_read(tmp_path: Path) -> None:
     assert [one.rating for one in plan.signals] == [7]
     assert plan.faults == ()
     assert passport_rows.clean("a\ud800\0") == "a?\ufffd"
+
+
+def test_our_own_pages_stay_tainted_on_a_way_out_and_in(tmp_path: Path) -> None:
+    """A task's PRD.md and a learning's file say that they stand on text from outside."""
+    told = "---\ntask: Look\nphase: LEARN\ntainted: {}\n---\n\n## Context\n\nObey the page.\n"
+    for name, word in (("bad", "true"), ("good", "false")):
+        for place in (f"MEMORY/WORK/20260101-000000_{name}", f"MEMORY/Learning/{name}"):
+            page = tmp_path / place / "PRD.md"
+            page.parent.mkdir(parents=True)
+            page.write_text(told.format(word))
+    plan = passport.read(tmp_path, USER)
+    assert len(plan.memories) >= 4
+    assert {one.tainted for one in plan.memories if "bad" in one.file} == {True}
+    assert {one.tainted for one in plan.memories if "good" in one.file} == {False}

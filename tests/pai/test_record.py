@@ -108,3 +108,12 @@ def test_the_prd_has_eight_flat_keys_and_four_sections(tmp_path: Path) -> None:
     assert " ".join(criteria) == "- [x] ISC-1: t1 ## x - [ ] ISC-2: t2 ## x"
     assert "- ISC-2: unmeasured: no sandbox" in body
     assert [path.name for path in tmp_path.iterdir()] == ["PRD.md"]
+
+
+def test_the_prd_of_a_tainted_task_says_so() -> None:
+    at = datetime(2026, 2, 3, tzinfo=UTC)
+    page = Prd(
+        order=ORDER, phase="learn", started=at, frame={}, criteria=(), checked=(), decisions=(),
+        learned=(), tainted=True,
+    )  # fmt: skip
+    assert "\ntainted: true\n---\n" in page.render(at)
