@@ -18,6 +18,7 @@ Shared = Annotated[bool, typer.Option("--shared", help="For everybody who uses t
 FILE_MAX_BYTES = 10_000_000
 FILE_MAX_PIECES = 100
 FORGET_S = 70.0
+SHARED = "*"
 
 
 @app.command()
@@ -139,7 +140,7 @@ def stats(
     everybody: Annotated[bool, typer.Option("--everybody", help="Of all users.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """How much is remembered, where, and how the workers do."""
+    """How much is remembered and where; with --everybody also how keeper and workers do."""
     found = call("GET", "/api/memory/stats", params={"everybody": everybody or None})
     if as_json:
         show(found, True)
@@ -188,7 +189,8 @@ def told(item: dict[str, Any]) -> str:
     memory = item["memory"]
     when = datetime.fromisoformat(memory["created_at"]).astimezone()
     who = memory["speaker"] or memory["agent"]
-    place = [f"{when:%Y-%m-%d %H:%M}", who, memory["file"] or memory["source"]]
+    shared = "for everybody" if memory["user_id"] == SHARED else ""
+    place = [f"{when:%Y-%m-%d %H:%M}", who, memory["file"] or memory["source"], shared]
     head = f"{item['score']:.3g}  {item['tier']} {memory['collection']}/{memory['kind']}"
     if memory["tainted"]:
         head += typer.style("  stands on text from outside", fg="yellow")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from base.errors import ForbiddenError
+from base.errors import ForbiddenError, InputError
 from base.messages import Wire
 from pai.client import MemoryClient
 from pai.shapes import SHARED, Collection, Found, Memory, Query, Tier, memory_id
@@ -29,8 +29,12 @@ class Learnings(Wire):
 
 
 async def search(desk: Desk, caller: Caller, asked: Search) -> Found:
-    """The caller's memories and those for everybody, best first."""
+    """The caller's memories and those for everybody, best first. Raises InputError."""
     filters = asked.filters
+    if not asked.query.strip():
+        raise InputError("there is nothing in `query` to look for")
+    if filters.since and filters.until and filters.since > filters.until:
+        raise InputError("`since` is later than `until`: nothing can be between them")
     tiers = filters.tier if isinstance(filters.tier, list) else [filters.tier]
     query = Query(
         text=asked.query,

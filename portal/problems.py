@@ -81,13 +81,22 @@ def from_error(error: errors.AIError, instance: str) -> JSONResponse:
 
 
 def faults_of(error: RequestValidationError) -> list[dict[str, str]]:
-    """One entry for each wrong field, without the values that were sent."""
+    """One entry for each wrong field, without the values that were sent. Of a field that takes
+    several kinds, e.g. a text or a list, what was wrong with the kind that was meant.
+    """
+    told: dict[tuple[int | str, ...], list[tuple[tuple[int, bool], dict[str, str]]]] = {}
+    for fault in error.errors():
+        loc: tuple[int | str, ...] = tuple(fault["loc"])
+        label = next((at for at, part in enumerate(loc) if "[" in str(part)), len(loc))
+        fits = (len(loc) - label, not str(fault["type"]).endswith("_type"))
+        message = str(fault["msg"]).removeprefix("Value error, ")
+        at = ".".join(str(part) for part in (*loc[:label], *loc[label + 1 :]))
+        told.setdefault(loc[:label], []).append((fits, {"at": at, "message": message}))
     return [
-        {
-            "at": ".".join(str(part) for part in fault["loc"]),
-            "message": str(fault["msg"]).removeprefix("Value error, "),
-        }
-        for fault in error.errors()
+        one
+        for found in told.values()
+        for fits, one in found
+        if fits == max(best for best, _ in found)
     ]
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query
 
-from base.messages import Phase
 from pai.shapes import Found
 from portal import feedback, memory
 from portal.door import Asking, At, Key
 from portal.shapes import Feedback, Forget, Remember, Search
 
 router = APIRouter()
+#: ALGORITHM: what is about the whole way of working, most of what a PAI folder brings.
+LearnedIn = Literal["OBSERVE", "THINK", "PLAN", "BUILD", "EXECUTE", "VERIFY", "LEARN", "ALGORITHM"]
 
 
 @router.post("/memory/search", tags=["memory"])
@@ -26,11 +27,11 @@ async def search(desk: At, caller: Asking, body: Search) -> Found:
 async def learnings(
     desk: At,
     caller: Asking,
-    phase: Phase | None = None,
+    phase: LearnedIn | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
 ) -> memory.Learnings:
     """What the caller's tasks taught, youngest first."""
-    return await memory.learnings(desk, caller, phase.value if phase else None, limit)
+    return await memory.learnings(desk, caller, phase, limit)
 
 
 @router.get("/memory/stats", tags=["memory"])

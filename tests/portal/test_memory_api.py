@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
+import pytest
 import pytest_asyncio
 
 from base import streams
@@ -197,3 +198,53 @@ async def test_feedback_becomes_a_signal_of_the_task(
     assert found[0].id == found[1].id
     assert len({one.id for one in found}) == 3
     assert {one.user_id for one in found} == {somebody.id}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "faults"),
+    [
+        ("", {"text": ""}, [("body.text", "there is nothing in it to remember")]),
+        ("", {"text": ["a", " "]}, [("body.text.1", "there is nothing in it to remember")]),
+        (
+            "/search",
+            {"query": "x", "filters": {"tier": ["warm", "luke"]}},
+            [("body.filters.tier.1", "Input should be 'hot', 'warm' or 'cold'")],
+        ),
+        (
+            "/search",
+            {"query": "x", "filters": {"tier": "luke"}},
+            [("body.filters.tier", "Input should be 'hot', 'warm' or 'cold'")],
+        ),
+    ],
+)
+async def test_a_wrong_field_is_named_once_and_plainly(
+    portal: Portal, store: Store, path: str, body: dict[str, Any], faults: list[tuple[str, str]]
+) -> None:
+    somebody = await person(portal, store)
+    with portal.client(somebody.token) as client:
+        answer = await call(client, "POST", f"/api/memory{path}", json=body)
+    assert answer.status_code == 422
+    assert [(one["at"], one["message"]) for one in answer.json()["faults"]] == faults
+
+
+async def test_a_search_for_nothing_or_in_no_time_is_refused(
+    portal: Portal, store: Store, keeper: Keeper
+) -> None:
+    somebody = await person(portal, store)
+    turned = {"since": "2026-05-01T00:00:00Z", "until": "2026-01-01T00:00:00Z"}
+    with portal.client(somebody.token) as client:
+        for body in ({"query": " \n"}, {"query": "x", "filters": turned}):
+            answer = await call(client, "POST", "/api/memory/search", json=body)
+            assert answer.status_code == 422, body
+    assert keeper.asked == []
+
+
+async def test_learnings_about_the_whole_way_of_working(
+    portal: Portal, store: Store, keeper: Keeper
+) -> None:
+    somebody = await person(portal, store)
+    with portal.client(somebody.token) as client:
+        found = await call(client, "GET", "/api/memory/learnings?phase=ALGORITHM")
+        assert found.status_code == 200
+        assert keeper.asked[-1]["phase"] == "ALGORITHM"
+        assert (await call(client, "GET", "/api/memory/learnings?phase=X")).status_code == 422
