@@ -94,7 +94,8 @@ def _show(parts: Parts, task: Task, step: Step) -> None:
         return
     task.write_prd(step.phases[-1].lower())
     progress = (list(Phase).index(step.phases[0])) / len(Phase)
-    if step.do not in {Do.FREEZE, Do.TRACE}:
+    within = {Do.FREEZE, Do.TRACE, *({Do.LEARN} if task.state.tier.reflect else ())}
+    if step.do not in within:
         parts.transcript.phase(" + ".join(step.phases), task.state.round)
     parts.emit(
         Kind.TASK,
