@@ -15,6 +15,7 @@ from typing import Any
 
 import anthropic
 import pytest
+from present import wait_for
 
 LOOK = {"type": "object", "properties": {"pattern": {"type": "string"}}, "required": ["pattern"]}
 FILE = {
@@ -437,6 +438,7 @@ async def test_calls_are_counted_with_their_arrival(client: Client, rehearsal_ur
     before = counted()["calls"]
     began = time.time()
     await client.sdk.messages.create(**client.body("Hi", "code", "minimal", {}))
+    wait_for("the end of the call", lambda: counted()["recent"][-1]["ended_at"], 10)
     after = counted()
     assert after["calls"] == before + 1
     last = after["recent"][-1]
