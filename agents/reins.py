@@ -86,8 +86,11 @@ class Reins:
         """Where a task may stop: before each model call and each tool call.
 
         Writes new steering to the journal, waits while paused (and says so), raises
-        StoppingError when the process is to end.
+        StoppingError when the process is to end, CancelledError again when the task was cancelled:
+        a library that was waited for may have taken the first one for its own.
         """
+        if self.cancelled is not None:
+            raise asyncio.CancelledError
         self._take_steering(task)
         if self._stop.is_set():
             raise StoppingError

@@ -224,7 +224,8 @@ async def _exited(process: asyncio.subprocess.Process, deadline: Deadline) -> bo
         return True
     loop.add_reader(handle, ended.set)
     try:
-        await asyncio.wait_for(ended.wait(), deadline.left_s)
+        async with asyncio.timeout(deadline.left_s):
+            await ended.wait()
     except TimeoutError:
         return False
     finally:
