@@ -72,7 +72,7 @@ def _obeyed(hook: Hook, answer: dict[str, Any]) -> Verdict:
     block: list[Aside] = []
     ask: list[Aside] = []
     notices: list[str] = []
-    decision = own.get("permissionDecision") if hook.event is Event.PRE_TOOL_USE else None
+    decision = _text(own.get("permissionDecision")) if hook.event is Event.PRE_TOOL_USE else ""
     reason = _text(answer.get("reason")) or "it gave no reason"
     if decision in {"deny", "ask"}:
         why = _text(own.get("permissionDecisionReason")) or reason

@@ -148,3 +148,12 @@ def test_results_keep_the_order_of_the_file_and_every_hook_counts() -> None:
         ("d says no", False),
     ]
     assert found.notices == ("hook PreToolUse `c`: failed (exit code 3)",)
+
+
+def test_an_answer_of_odd_types_does_not_silence_another_hooks_block() -> None:
+    """It raised, and with it the verdict of every hook of the event was lost."""
+    guard = Hook(event=Event.PRE_TOOL_USE, command="guard", place="a", trusted=True)
+    other = Hook(event=Event.PRE_TOOL_USE, command="other", place="b")
+    odd = '{"hookSpecificOutput": {"permissionDecision": ["allow"]}}'
+    said = verdict([(other, Ran(code=0, stdout=odd)), (guard, Ran(code=2, stderr="no"))])
+    assert said.reason == "no"
