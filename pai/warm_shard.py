@@ -14,6 +14,7 @@ import numpy as np
 import qdrant_edge as edge
 
 from base.errors import TornError, WarmError
+from pai.pages import let_go
 from pai.warm import (
     COLLECTIONS,
     DENSE,
@@ -66,6 +67,7 @@ class Shard:
         else:
             with _engine(TornError, f"the warm store's {collection} cannot be read"):
                 self._shard = edge.EdgeShard.load(str(folder))
+        let_go(self.folder / "wal")  # read to the end while loading
 
     def add_index(self) -> bool:
         """One that is not there yet; False: all are. Each is flushed by the engine: slow."""
@@ -128,6 +130,7 @@ class Shard:
         """Everything to its own files, so that the log can be cut."""
         with _engine(WarmError, f"the warm store's {self.collection} could not be flushed"):
             self._shard.flush()
+        let_go(self.folder / "wal")
 
     def sync(self) -> None:
         """The log to the disk. Lets others run, unlike everything else here."""
