@@ -54,7 +54,8 @@ class Imported:
 
     signals: explicit ratings only, scale 10; implicit: guessed moods, which are no ratings; telos:
     text by topic (`goals` makes our five of them); files: all that `keep` will keep, byte for
-    byte; left: what is no memory and is not taken; places: file and line (0: all) of each memory.
+    byte; left: what is no memory and is not taken; places: file and line (0: all) of each memory,
+    of one of our own under its first id, too; first: that id by the one that it has in `memories`.
     """
 
     folder: Path
@@ -67,6 +68,7 @@ class Imported:
     left: tuple[str, ...]
     faults: tuple[Fault, ...]
     places: Mapping[str, tuple[str, int]]
+    first: Mapping[str, str]
 
 
 class _Pile:
@@ -79,6 +81,7 @@ class _Pile:
         self.telos: dict[str, tuple[str, str]] = {}
         self.faults: list[Fault] = []
         self.places: dict[str, tuple[str, int]] = {}
+        self.first: dict[str, str] = {}
         self.understood = 0
 
     def add(self, memory: Memory, file: str, line: int = 0) -> None:
@@ -132,6 +135,7 @@ def read(folder: Path, user_id: str, *, empty: bool = False) -> Imported:
         left=tuple(left),
         faults=tuple(pile.faults),
         places=pile.places,
+        first=pile.first,
     )
 
 
@@ -210,7 +214,11 @@ def _rows(what: str, path: str, raw: bytes, user_id: str, written: datetime, pil
                 file = rows.shown(path)
                 pile.add(rows.reflection(row, user_id, file, key, written), path, number)
             elif what == "own":
-                pile.add(rows.own(row, user_id, key), path, number)
+                memory = rows.own(row, user_id, key)
+                pile.add(memory, path, number)
+                if isinstance(row.get("id"), str):
+                    pile.first[memory.id] = row["id"]
+                    pile.places[row["id"]] = (path, number)
             elif isinstance(rated := rows.rating(row, user_id, key), Implicit):
                 pile.implicit.append(rated)
             else:

@@ -41,13 +41,15 @@ def bring(folder: Path, *, dry_run: bool, goals: bool, as_json: bool) -> None:
     }
     if not dry_run:
         said["kept_in"] = str(_done(lambda: passport.keep(plan, config.memory)))
-        keeper(lambda bus: _remember(bus, plan))
+        said["here_already"] = keeper(lambda bus: _remember(bus, plan))
         said["goals"] = _done(lambda: _adopt(config, plan.telos, goals))
     if as_json:
         show(said, True)
         return
     done = "would take in" if dry_run else "took in"
     typer.echo(f"{done} {said['memories']:,} memories and {said['ratings']:,} ratings")
+    if said.get("here_already"):
+        typer.echo(f"{said['here_already']:,} of them were remembered here already, and are once")
     if said["goals"]:
         typer.echo(f"goals taken over: {', '.join(said['goals'])}")
     elif plan.telos and not dry_run:
@@ -97,14 +99,18 @@ def take_along(folder: Path, *, as_json: bool) -> None:
         typer.echo(f"{neutral(path)} was another; it is now {neutral(str(backup))}")
 
 
-async def _remember(bus: Bus, plan: passport.Imported) -> None:
+async def _remember(bus: Bus, plan: passport.Imported) -> int:
+    """How many are of this installation's own export and still here: they stay what they are."""
     client = MemoryClient(bus)
-    for first in range(0, len(plan.memories), BATCH):
-        await client.remember(*plan.memories[first : first + BATCH])
+    here = {one.id for one in (await _everything(bus))[0]} if plan.first else set()
+    new = [one for one in plan.memories if plan.first.get(one.id) not in here]
+    for first in range(0, len(new), BATCH):
+        await client.remember(*new[first : first + BATCH])
     signals = [Told(verb="signal", user_id=ADMIN_ID, signal=one) for one in plan.signals]
     for first in range(0, len(signals), BATCH):
         batch = signals[first : first + BATCH]
         await bus.publish(streams.MEMORY, *(told(SOURCE, one) for one in batch))
+    return len(plan.memories) - len(new)
 
 
 async def _everything(bus: Bus) -> tuple[list[Memory], list[Signal]]:

@@ -192,6 +192,11 @@ def test_a_file_is_kept_in_pieces_and_forgetting_is_proved(
     assert made.cli("memory", "remember", check=False).returncode == 2
 
 
+def warm(made: Installation) -> dict[str, int]:
+    tiers = json.loads(made.cli("memory", "stats", "--json").stdout)["tiers"]
+    return {name: found["count"] for name, found in tiers["warm"].items()}
+
+
 def test_a_folder_comes_in_and_goes_out_as_it_was(made: Installation, client: httpx.Client) -> None:
     old, new = made.home / "pai", made.home / "out"
     learned = old / "MEMORY" / "LEARNING" / "ALGORITHM" / "2026-01"
@@ -213,6 +218,10 @@ def test_a_folder_comes_in_and_goes_out_as_it_was(made: Installation, client: ht
     assert "Calypso" in "".join(path.read_text() for path in new.rglob("*.jsonl"))
     again = json.loads(made.cli("memory", "export", str(new), "--json").stdout)
     assert (again["written"], again["appended"], again["backed_up"]) == (0, 0, {})
+    before = warm(made)
+    assert "remembered here already" in made.cli("memory", "import", str(new)).stdout
+    assert warm(made)["conversations"] == before["conversations"]
+    assert warm(made)["knowledge"] == before["knowledge"]
     found = search(client, "Which knot for the dinghy?", collection=["learnings"])["items"]
     made.cli("memory", "forget", found[0]["memory"]["id"], "--yes")
     made.cli("memory", "export", str(made.home / "after"))
