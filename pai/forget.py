@@ -69,9 +69,16 @@ async def forget(stores: Stores, user_id: str, ids: Sequence[str]) -> dict[str, 
     logger.info("forgot", count=len(going))
     lines = await stores.archive.mentions(memories)
     found = {id: await _found(stores, memory, lines[id]) for id, memory in memories.items()}
+    same = {id: await _same(stores, memory) for id, memory in memories.items()}
     return {
         "forgotten": [
-            {"id": id, "card": into[id], "removed": removed[into[id]], "found": found[into[id]]}
+            {
+                "id": id,
+                "card": into[id],
+                "removed": removed[into[id]],
+                "found": found[into[id]],
+                "same_text": same[into[id]],
+            }
             for id in wanted
         ],
         "proved": all(not any(places.values()) for places in found.values()),
@@ -117,6 +124,17 @@ async def _copies(stores: Stores, row: cards.Row, cold: int) -> dict[str, Any]:
     }
 
 
+async def _same(stores: Stores, memory: Memory) -> list[str]:
+    """Other memories of that person that say the same, such as another turn "yes"."""
+    rows = await stores.store.fetch(
+        "SELECT id FROM memory WHERE user_id = $1 AND text = $2 AND NOT leaving"
+        " ORDER BY created_at, id LIMIT 100",
+        memory.user_id,
+        memory.text,
+    )
+    return [row["id"] for row in rows]
+
+
 async def _found(stores: Stores, memory: Memory, cold: int) -> dict[str, int]:
     """Where anything of it is found still: all must be 0. `cold`: lines of the archive."""
     card = await stores.store.fetchval("SELECT COUNT(*) FROM memory WHERE id = $1::uuid", memory.id)
@@ -130,11 +148,6 @@ async def _found(stores: Stores, memory: Memory, cold: int) -> dict[str, int]:
         collections=tuple(Collection),
     )
     answer = await search.search(stores, query)
-    same = [
-        item
-        for item in answer.items
-        if item.memory.id == memory.id or item.memory.text == memory.text
-    ]
     imported = await asyncio.to_thread(
         passport.where, stores.settings.memory, memory.user_id, [memory.id]
     )
@@ -143,7 +156,7 @@ async def _found(stores: Stores, memory: Memory, cold: int) -> dict[str, int]:
         "warm": len(await stores.warm.get(memory.collection, [memory.id])),
         "hot": int(memory.id in stores.index) + await _in_redis(stores, memory.id),
         "cold": cold,
-        "search": len(same),
+        "search": sum(item.memory.id == memory.id for item in answer.items),
         "originals": len(imported[memory.id]),
     }
 

@@ -71,6 +71,18 @@ async def test_forget_removes_and_proves_it(made: World) -> None:
     assert await made.card(other.id) is not None
 
 
+async def test_another_turn_with_the_same_words_is_named_and_stays(made: World) -> None:
+    one, same = (
+        memory("Yes.", collection="conversations", conversation_id="c", seq=seq) for seq in (1, 5)
+    )
+    theirs = memory("Yes.", user_id="bob")
+    await made.client.remember(one, same, theirs)
+    proof = await made.client.forget("ann", [one.id])
+    assert proof["proved"]
+    assert proof["forgotten"][0]["same_text"] == [same.id]
+    assert await made.card(same.id) is not None
+
+
 async def test_nothing_of_it_is_left_on_the_disk(made: World) -> None:
     """Hot, warm and cold: a raw look through the files and keys finds no byte of its text."""
     word = "Zwiebelfisch"
