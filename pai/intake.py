@@ -16,7 +16,7 @@ from base import log
 from base.errors import BusError, ConflictError, InputError
 from base.outbox import storable
 from base.store import Session
-from pai import cards, people, points, tiers
+from pai import cards, duplicates, people, points, tiers
 from pai.embed import Vectors
 from pai.meaning import BATCH
 from pai.shapes import Memory, Tier
@@ -75,8 +75,6 @@ async def place(
 
 async def compared(stores: Stores, ids: list[str], fresh: Sequence[Memory]) -> list[str]:
     """`ids` after near duplicates of so few new memories were merged; of many: later."""
-    from pai import duplicates
-
     todo = [memory.id for memory in fresh if tiers.mergeable(memory)]
     if not todo or len(todo) > COMPARE_AT_ONCE:
         if todo:
