@@ -62,4 +62,4 @@ echo "== format"; ruff format --check .
 echo "== lint"; ruff check .
 echo "== types"; mypy
 echo "== floors"; lint-imports
-echo "== tests"; exec python -m pytest -n 2 --dist loadgroup "$@"
+echo "== tests"; exec python -m pytest -n 3 --dist loadgroup "$@"
