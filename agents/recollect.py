@@ -171,7 +171,7 @@ def _memory(item: Item) -> Entry:
     return {
         "id": item.memory.id,
         "text": clipped(text, ITEM_CHARS),
-        "about": about(item.memory),
+        "about": about(item.memory, who=not named),
         "why": [short(part) for part in item.why[:WHY_PARTS]],
         "score": round(item.score, 3),
     }
@@ -191,9 +191,10 @@ def _lesson(item: Item) -> Entry:
     }
 
 
-def about(memory: Memory) -> str:
+def about(memory: Memory, *, who: bool = True) -> str:
     """Where a memory is from: who, when, which task, which file. One line."""
-    parts = [_who(memory), f"{memory.created_at:%Y-%m-%d}"]
+    parts = [_who(memory)] if who else []
+    parts.append(f"{memory.created_at:%Y-%m-%d}")
     if memory.task_id:
         parts.append(f"task {memory.task_id[:8]}")
     if memory.file or memory.source:

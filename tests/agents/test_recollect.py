@@ -241,6 +241,7 @@ def test_neighbours_are_told_in_order_with_who_said_what_and_no_foreign_ones() -
     hit = item("What was it called?", seq=1).model_copy(update={"around": (answer, bad)})
     told, _ = recollect.entries(order("x"), [hit], (), 1_000)
     assert told[0]["text"] == "Ada: What was it called?\ncode: Juno."
+    assert not told[0]["about"].startswith("Ada")
 
 
 def test_a_turn_that_stands_beside_another_hit_is_not_told_twice() -> None:
