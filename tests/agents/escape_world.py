@@ -27,7 +27,7 @@ class World:
 
     ground: Path
     tmp: Path
-    user: str | None
+    user: str | int | None
     canary: str = field(default_factory=lambda: MARK + secrets.token_hex(8))
     heard: list[str] = field(default_factory=list)
     port: int = 0
@@ -235,7 +235,7 @@ class World:
             return
 
 
-def make(user: str | None) -> World:
+def make(user: str | int | None) -> World:
     """A world that nothing but the sandbox keeps apart: all of it belongs to the hands' user."""
     ground = Path(tempfile.mkdtemp(prefix="ai-e-", dir="/var/tmp"))
     ground.chmod(0o777)
