@@ -180,7 +180,8 @@ def sweep() -> None:
 async def reap(process: asyncio.subprocess.Process) -> None:
     """Wait for the end of bubblewrap, which follows that of its sandbox; or bring it about."""
     try:
-        await asyncio.wait_for(process.wait(), REAP_S)
+        async with asyncio.timeout(REAP_S):
+            await process.wait()
     except TimeoutError:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
@@ -368,7 +369,8 @@ async def _readable(fd: int, deadline: Deadline) -> bool:
     loop.add_reader(fd, ready.set)
     try:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(ready.wait(), deadline.left_s)
+            async with asyncio.timeout(deadline.left_s):
+                await ready.wait()
     finally:
         loop.remove_reader(fd)
     return ready.is_set()

@@ -146,7 +146,8 @@ class Hands:
         self._added.clear()
         self._box.say({"allow": host})
         try:
-            await asyncio.wait_for(self._added.wait(), GRACE_S)
+            async with asyncio.timeout(GRACE_S):
+                await self._added.wait()
         except TimeoutError as error:
             raise SandboxError("the sandbox did not take the new address") from error
 
@@ -234,7 +235,8 @@ class Hands:
             reason = self._take(line)
         if not reason:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self._readers[1]), 1.0)
+                async with asyncio.timeout(1.0):
+                    await asyncio.shield(self._readers[1])
             reason = box.explain(self._stderr.decode("utf-8", "replace"))
         await self._kill(reason)
 

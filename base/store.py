@@ -138,7 +138,8 @@ class HeldLock:
         """
         while True:
             try:
-                await asyncio.wait_for(self.lost.wait(), LOCK_CHECK_S)
+                async with asyncio.timeout(LOCK_CHECK_S):
+                    await self.lost.wait()
             except TimeoutError:
                 await self._check()
             if self.lost.is_set():
@@ -186,7 +187,8 @@ class Store:
     async def close(self) -> None:
         """Wait for running statements, then close. Safe to call twice."""
         try:
-            await asyncio.wait_for(self._pool.close(), CONNECT_S)
+            async with asyncio.timeout(CONNECT_S):
+                await self._pool.close()
         except TimeoutError:
             self._pool.terminate()
 

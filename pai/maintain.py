@@ -45,7 +45,8 @@ async def run(stores: Stores) -> None:
         except Exception:  # nor does one odd memory: the next pass tries again
             logger.exception("maintenance failed")
         try:
-            await asyncio.wait_for(stores.wake.wait(), stores.rules.maintenance.every_s)
+            async with asyncio.timeout(stores.rules.maintenance.every_s):
+                await stores.wake.wait()
             await asyncio.sleep(PAUSE_S)  # what comes together is done together
         except TimeoutError:
             pass

@@ -115,7 +115,8 @@ async def core(parts: Parts) -> None:
             await asyncio.sleep(PAUSE_S)
             continue
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(parts.wake.wait(), max(0.0, sweep_at_s - time.monotonic()))
+            async with asyncio.timeout(max(0.0, sweep_at_s - time.monotonic())):
+                await parts.wake.wait()
 
 
 async def sweep(parts: Parts) -> None:

@@ -215,7 +215,8 @@ class Windows:
     async def _tmux(self, *command: str) -> list[str]:
         work = asyncio.to_thread(self._server.cmd, *command)
         try:
-            done = await asyncio.wait_for(work, CALL_LIMIT_S)
+            async with asyncio.timeout(CALL_LIMIT_S):
+                done = await work
         except exc.TmuxCommandNotFound as error:
             raise WindowsError(NO_TMUX) from error
         except TimeoutError as error:

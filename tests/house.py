@@ -115,6 +115,16 @@ def tasks(path: Path, text: str) -> list[str]:
     return faults
 
 
+def waits(path: Path, text: str) -> list[str]:
+    """No asyncio.wait_for: in Python 3.11 it swallows a cancellation that comes with the result."""
+    return [
+        f"{path}:{node.lineno}: asyncio.wait_for, use `async with asyncio.timeout(...)`"
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Attribute) and node.attr == "wait_for"
+        if isinstance(node.value, ast.Name) and node.value.id == "asyncio"
+    ]
+
+
 def inheritance(path: Path, text: str) -> list[str]:
     """Compose: a class of ours inherits from a library or from its error/wire root only."""
     tree = ast.parse(text)
@@ -173,6 +183,7 @@ RULES: tuple[Rule, ...] = (
     excepts,
     causes,
     tasks,
+    waits,
     inheritance,
     frozen,
     keys,

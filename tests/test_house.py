@@ -20,6 +20,7 @@ PLANTED = {
     "excepts": '"""Doc."""\ntry:\n    pass\nexcept Exception:\n    pass\n',
     "causes": '"""Doc."""\ntry:\n    pass\nexcept OSError:\n    raise ValueError("x")\n',
     "tasks": '"""Doc."""\nasyncio.create_task(x())\n',
+    "waits": '"""Doc."""\nasync def f() -> None:\n    await asyncio.wait_for(x(), 1)\n',
     "inheritance": '"""Doc."""\nclass A: ...\nclass B(A): ...\n',
     "frozen": '"""Doc."""\n@dataclass\nclass A:\n    x: int\n',
     "keys": '"""Doc."""\nKEY = "tasks:new"\n',
