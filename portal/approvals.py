@@ -43,6 +43,17 @@ async def approvals(
     return Approvals(approvals=found[:limit], more=len(found) > limit)
 
 
+async def waiting(desk: Desk, caller: Caller) -> int:
+    """How many wait for an answer that the caller may see."""
+    return int(
+        await desk.store.fetchval(
+            f"SELECT COUNT(*) FROM approvals WHERE {_SEEN} AND status = 'pending'"
+            " AND expires_at > now()",
+            _seer(caller),
+        )
+    )
+
+
 async def approval(desk: Desk, caller: Caller, approval_id: str) -> Approval:
     """Raises NotFoundError for one that is unknown or somebody else's."""
     row = await desk.store.fetchrow(

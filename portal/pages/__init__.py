@@ -19,11 +19,12 @@ def install(app: FastAPI, settings: Settings) -> None:
     os.environ.setdefault("NICEGUI_STORAGE_PATH", str(settings.run / "nicegui"))
     from nicegui import ui
 
-    from portal.pages import chat, login
+    from portal.pages import chat, events, login
 
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     login.install(app)
     chat.install(app)
+    events.install(app)
     ui.run_with(
         app,
         title="AI Infrastructure",

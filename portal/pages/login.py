@@ -6,13 +6,14 @@ from contextlib import suppress
 from html import escape
 from typing import Annotated
 
-from fastapi import FastAPI, Form, Request
+from fastapi import FastAPI, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from base.errors import AIError, UnauthenticatedError
 from portal import cookies
 from portal.door import At, caller_of, count
 from portal.limits import same_origin
+from portal.pages.shell import back_path
 from portal.peer import peer_of
 from portal.problems import status_of
 
@@ -23,9 +24,10 @@ PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <body class="login"><main>
 <div class="brand"><img src="/static/favicon.svg" alt="">AI Infrastructure</div>
 <h1>Log in</h1>{fault}
-<form method="post" action="/login"><label>Email<input name="email" type="email" value="{email}"
-autocomplete="username" required></label><label>Password<input name="password" type="password"
-autocomplete="current-password" required></label><button>Log in</button></form>
+<form method="post" action="/login"><input type="hidden" name="next"
+value="{next}"><label>Email<input name="email" type="email"
+value="{email}" autocomplete="username" required></label><label>Password<input name="password"
+type="password" autocomplete="current-password" required></label><button>Log in</button></form>
 <p>No password yet? On the server, run <code>ai-infra login-link</code> for a one-time login link,
 or <code>ai-infra passwd</code> to set a password.</p></main></body></html>"""
 
@@ -37,15 +39,23 @@ def install(app: FastAPI) -> None:
     app.add_api_route("/logout", _leave, methods=["POST"], include_in_schema=False)
 
 
-def _page(fault: str = "", email: str = "admin@local", status: int = 200) -> HTMLResponse:
+def _page(
+    fault: str = "", email: str = "admin@local", status: int = 200, back: str = "/"
+) -> HTMLResponse:
     shown = f'<div class="notice bad" role="alert">{escape(fault)}</div>' if fault else ""
     html = PAGE.replace("{fault}", shown).replace("{email}", escape(email, quote=True))
+    html = html.replace("{next}", escape(back_path(back), quote=True))
     return HTMLResponse(html, status)
 
 
-async def _show(request: Request, desk: At, token: str | None = None) -> Response:
+async def _show(
+    request: Request,
+    desk: At,
+    token: str | None = None,
+    back: Annotated[str, Query(alias="next", max_length=2048)] = "/",
+) -> Response:
     if token is None:
-        return _page()
+        return _page(back=back)
     try:
         grant = await desk.auth.use_link(
             token,
@@ -64,6 +74,7 @@ async def _form(
     desk: At,
     email: Annotated[str, Form(max_length=255)],
     password: Annotated[str, Form(max_length=1024)],
+    back: Annotated[str, Form(alias="next", max_length=2048)] = "/",
 ) -> Response:
     if not same_origin(request.headers):
         return _page("This form was sent by another site.", status=403)
@@ -78,8 +89,8 @@ async def _form(
         )
     except AIError as error:
         said = str(error)
-        return _page(said[:1].upper() + said[1:] + ".", email, status_of(error))
-    response = RedirectResponse("/", 303)
+        return _page(said[:1].upper() + said[1:] + ".", email, status_of(error), back)
+    response = RedirectResponse(back_path(back), 303)
     cookies.put(request, response, grant.secret)
     return response
 
