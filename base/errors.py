@@ -13,6 +13,7 @@ AIError
 ├── BusError               Redis cannot be reached or refused
 │   └── NoAnswerError      nobody answered a request before its deadline
 ├── StoreError             PostgreSQL cannot be reached or refused
+│   └── DamagedError       a file of the archive cannot be read
 ├── WarmError              the vector store cannot be reached or refused
 │   └── TornError          what it holds cannot be trusted: make it again from the cards
 ├── StaleLeaseError        the task was given to somebody else meanwhile; stop working on it
@@ -100,6 +101,10 @@ class NoAnswerError(BusError):
 
 class StoreError(AIError):
     """PostgreSQL cannot be reached or refused the statement."""
+
+
+class DamagedError(StoreError):
+    """A file of the archive cannot be read any more; the other files can."""
 
 
 class WarmError(AIError):

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from base import log
-from base.errors import StoreError
+from base.errors import DamagedError
 from base.store import Session, Store
 
 LEVEL = 6
@@ -211,7 +211,7 @@ class Archive:
                     *whole, rest = (rest + unpack.decompress(packed)).split(b"\n")
                 except zlib.error as error:
                     at_byte = read - len(packed)
-                    raise StoreError(f"{path} is damaged near byte {at_byte}: {error}") from error
+                    raise DamagedError(f"{path} is damaged near byte {at_byte}: {error}") from error
                 packed = unpack.unused_data
                 for line in whole:
                     yield read - len(packed), member_at, line

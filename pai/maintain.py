@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 from base import log
-from base.errors import AIError, BusError
+from base.errors import AIError, BusError, DamagedError
 from pai import archive, cards, duplicates, intake, learn, moves, points, sweep, tiers
 from pai.meaning import BATCH, BULK_S
 from pai.shapes import Collection, Tier
@@ -53,13 +53,23 @@ async def run(stores: Stores) -> None:
 
 
 async def once(stores: Stores, *, rare: bool = True, now: datetime | None = None) -> dict[str, int]:
-    """Until nothing is left to do: how many moved, merged and left in this pass."""
+    """Until nothing is left to do: how many moved, merged and left in this pass.
+
+    A damaged file or a full disk ends the step that met it, not the others; raised at the end.
+    """
     before = dict(stores.counted)
     now = now or datetime.now(UTC)
     steps: list[Step] = [*STEPS, *(RARE_STEPS if rare else ())]
+    fault: Exception | None = None
     for step in steps:
-        while await step(stores, now):
-            await asyncio.sleep(0)
+        try:
+            while await step(stores, now):
+                await asyncio.sleep(0)
+        except (DamagedError, OSError) as error:
+            logger.warning("a step was cut short", step=step.__name__, error=str(error))
+            fault = fault or error
+    if fault is not None:
+        raise fault
     done = {name: stores.counted[name] - before.get(name, 0) for name in stores.counted}
     return {name: number for name, number in done.items() if number}
 

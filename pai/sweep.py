@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from base import log
-from base.errors import BusError
+from base.errors import BusError, DamagedError
 from pai import cards
 from pai.cold import Line, memories_file
 from pai.shapes import Tier
@@ -62,16 +62,22 @@ async def far(stores: Stores, *, only_leaving: bool) -> int:
         if row["cold_month"] and (row["leaving"] or row["tier"] != Tier.COLD):
             months.setdefault(row["cold_month"], set()).add(row["id"])
     gone = 0
+    damage: DamagedError | None = None
     for month, ids in months.items():
 
         def keep(line: Line, ids: set[str] = ids) -> bool:
             return line["id"] not in ids
 
-        async with stores.archive.rewrite(memories_file(month), keep) as (tx, out):
-            await _clear(tx, list(ids), [Tier.COLD.value], month=True)
-            gone += len(out)
+        try:
+            async with stores.archive.rewrite(memories_file(month), keep) as (tx, out):
+                await _clear(tx, list(ids), [Tier.COLD.value], month=True)
+                gone += len(out)
+        except DamagedError as error:  # the other months can be swept
+            damage = damage or error
     rest = [row["id"] for row in rows if not row["cold_month"]]
     await _clear(stores.store, rest, [Tier.COLD.value])
+    if damage is not None:
+        raise damage
     return gone
 
 

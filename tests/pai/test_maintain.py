@@ -12,6 +12,7 @@ import pytest
 from keeper_world import World, memory, rules
 
 from base.bus import Bus
+from base.errors import DamagedError
 from pai import cards, intake, keeper, maintain
 from pai.cards import Use
 from pai.hot import Shared
@@ -343,3 +344,26 @@ async def test_ended_tasks_folders_move_into_the_archive(made: World) -> None:
     assert line["files"]["PRD.md"]["text"] == "# what was wanted\n"
     assert "journal.jsonl" in line["files"]
     assert "folders_archived" not in await made.pass_()
+
+
+async def test_a_damaged_month_holds_nothing_else_up(made: World) -> None:
+    one = memory("the build needs seven minutes", task_id="t", agent="code")
+    await made.client.remember(one)
+    for days in (2, 33):
+        await made.pass_(now=now() + days * DAY)
+    assert await places(made, one) == {"cold": 1}
+    (path,) = made.stores.archive.folder.glob("memories-*.jsonl.gz")
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 0xFF
+    path.write_bytes(raw)
+    await cards.leave(made.stores.store, [one.id])
+    other = memory("another")
+    await made.client.remember(other)
+    await made.stores.store.execute(
+        "INSERT INTO memory_use (memory_id, task_id, rank, at) VALUES ($1, 't', 1, $2)",
+        *(other.id, now() - 100 * DAY),
+    )
+    with pytest.raises(DamagedError, match=path.name):
+        await made.pass_()
+    assert await made.stores.store.fetchval("SELECT COUNT(*) FROM memory_use") == 0
+    assert await made.card(one.id) is not None
