@@ -59,6 +59,9 @@ redis_messages_total = Counter(
     "Messages this process published; type is raw for bytes passed on unread.",
     ["channel", "message_type"],
 )
+portal_listeners = Gauge(
+    "portal_listeners", "Pages, sockets and streams that follow the live view."
+)
 redis_queue_depth = Gauge(
     "redis_queue_depth",
     "Entries of a work stream not yet handled, when last asked.",

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from pydantic import ValidationError
 
-from base import log, streams
+from base import log, metrics, streams
 from base.bus import Bus
 from base.messages import Event, Kind
 from portal.counts import Counts
@@ -108,10 +108,12 @@ class Feed:
         """A queue of everything from now on that `user_id` may see."""
         listener = Listener(user_id)
         self._listeners.add(listener)
+        metrics.portal_listeners.set(len(self._listeners))
         try:
             yield listener
         finally:
             self._listeners.discard(listener)
+            metrics.portal_listeners.set(len(self._listeners))
 
     def close(self) -> None:
         """End every listener, so that sockets and pages close before the server does."""
