@@ -239,7 +239,7 @@ async def person(portal: Portal, store: Store, role: str = "user") -> Person:
     user_id = str(uuid.uuid4())
     await store.execute(
         "INSERT INTO users (id, email, password_hash, role) VALUES ($1, $2, $3, $4)",
-        *(user_id, email, await hasher.hashed(password), role),
+        *(user_id, email, await hasher.passwords.hashed(password), role),
     )
     grant = await hasher.log_in(email, password, peer="127.0.0.1", agent="test", kind="refresh")
     return Person(id=user_id, email=email, password=password, token=grant.token)
