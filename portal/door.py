@@ -47,6 +47,8 @@ FREE_PATHS = frozenset({"/api/health/live", "/api/health/ready"})
 OFTEN = "too many requests"
 PREMIUM = frozenset({"admin", "system"})
 LOGIN_PATH = "/api/auth/login"
+#: Where an API token counts; pages are for people.
+PROGRAMS = ("/api/", "/ws", "/mcp", "/metrics")
 UNKNOWN = "no token: send `Authorization: Bearer …`, or log in"
 
 
@@ -147,6 +149,8 @@ async def caller_of(connection: HTTPConnection, desk: Desk | None = None) -> Cal
     peer = peer_of(connection, desk.settings)
     try:
         caller = await _known(connection, desk, peer)
+        if caller.scopes is not None and not connection.url.path.startswith(PROGRAMS):
+            raise UnauthenticatedError("an API token opens no page; log in")
     except UnauthenticatedError:
         if connection.url.path.startswith("/api/"):  # a wrong token counts by address
             await count(desk, connection, None)
