@@ -28,7 +28,7 @@ PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <link rel="icon" href="/static/favicon.svg"><link rel="stylesheet" href="/static/portal.css"></head>
-<body class="login"><main>
+<body class="login{theme}"><main>
 <div class="brand"><img src="/static/favicon.svg" alt="">AI Infrastructure</div>
 <h1>{title}</h1>{fault}{body}</main></body></html>"""
 
