@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
@@ -52,8 +52,8 @@ def elsewhere(request: Request, settings: Settings) -> str | None:
             f"the portal is reached as {request.headers.get('host')}, but the settings say "
             f"{settings.address}; set public_url in settings.toml"
         )
-    link = "&link=true" if request.query_params.get("link") == "true" else ""
-    return f"{settings.address}{request.url.path}?moved=true{link}"
+    query = urlencode({**request.query_params, "moved": "true"})
+    return f"{settings.address}{request.url.path}?{query}"
 
 
 def _put(connection: HTTPConnection, response: Response, name: str, value: str, age_s: int) -> None:

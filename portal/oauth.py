@@ -50,6 +50,17 @@ class Begun:
     flow: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """Who it is; the session that asked to link it, None for a login; where the person wanted to
+    go, as it was asked for.
+    """
+
+    known: Known
+    session_id: str | None
+    back: str
+
+
 class Providers:
     """The identity providers of one portal; those without a client id and secret are not there."""
 
@@ -62,7 +73,7 @@ class Providers:
         """Those that can be used."""
         return [name for name in TITLES if await self._secret(name) is not None]
 
-    async def begin(self, name: Name, *, session_id: str | None = None) -> Begun:
+    async def begin(self, name: Name, *, session_id: str | None = None, back: str = "/") -> Begun:
         """Begin a login, or for a session to link an identity with its account. Raises
         NotFoundError for a provider that is not set up, NotRunningError when it does not answer.
         """
@@ -75,15 +86,14 @@ class Providers:
             "verifier": begun["code_verifier"],
             "nonce": begun.get("nonce"),
             "session": session_id,
+            "back": back,
             "exp": from_now(FLOW_S),
         }
         return Begun(url=begun["url"], flow=jwt.encode(flow, self._key, "HS256"))
 
-    async def finish(
-        self, name: Name, *, flow: str, state: str, code: str
-    ) -> tuple[Known, str | None]:
-        """Who it is, and the session that asked to link it. Raises UnauthenticatedError for a
-        state that is not this browser's, NotRunningError when the provider does not answer.
+    async def finish(self, name: Name, *, flow: str, state: str, code: str) -> Done:
+        """Who came back. Raises UnauthenticatedError for a state that is not this browser's,
+        NotRunningError when the provider does not answer.
         """
         try:
             begun = jwt.decode(flow, self._key, ["HS256"], options={"require": ["exp"]})
@@ -98,7 +108,7 @@ class Providers:
                 redirect_uri=self._redirect(name), code=code, code_verifier=begun["verifier"]
             )
             known = await (_google if name == "google" else _github)(app, token, begun["nonce"])
-        return known, begun["session"]
+        return Done(known=known, session_id=begun["session"], back=begun["back"])
 
     def _redirect(self, name: Name) -> str:
         return f"{self._settings.address}/login/{name}/callback"

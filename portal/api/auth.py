@@ -133,10 +133,14 @@ async def unlink(desk: At, caller: Asking, provider: Name) -> None:
     responses={303: {"description": "To the provider; it sends the browser back to us."}},
 )
 async def oauth(
-    desk: At, request: Request, provider: Name, link: Annotated[bool, Query()] = False
+    desk: At,
+    request: Request,
+    provider: Name,
+    link: Annotated[bool, Query()] = False,
+    back: Annotated[str, Query(alias="next", max_length=2048)] = "/",
 ) -> Response:
     """Log in by Google or GitHub, in a browser; with `link` the one who is logged in links it
-    with their account.
+    with their account. `next`: the page of ours to go to afterwards.
     """
     session_id = None
     if link:
@@ -146,7 +150,7 @@ async def oauth(
             raise UnauthenticatedError("linking is for somebody who is logged in with a browser")
     if (there := cookies.elsewhere(request, desk.settings)) is not None:
         return RedirectResponse(there, 303)
-    begun = await desk.providers.begin(provider, session_id=session_id)
+    begun = await desk.providers.begin(provider, session_id=session_id, back=back)
     response = RedirectResponse(begun.url, 303)
     cookies.put_flow(request, response, begun.flow)
     return response

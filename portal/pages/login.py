@@ -9,8 +9,9 @@ from __future__ import annotations
 from contextlib import suppress
 from html import escape
 from typing import Annotated
+from urllib.parse import quote
 
-from fastapi import FastAPI, Form, Request
+from fastapi import FastAPI, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from base.errors import AIError, ForbiddenError, InputError, UnauthenticatedError
@@ -20,19 +21,21 @@ from portal.auth import Grant
 from portal.door import At, caller_of, cookie_name, count
 from portal.limits import same_origin
 from portal.oauth import TITLES, Name
+from portal.pages.shell import back_path
 from portal.peer import peer_of
 from portal.problems import status_of
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <title>{title} · AI Infrastructure</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
+<meta name="color-scheme" content="{scheme}">
 <link rel="icon" href="/static/favicon.svg"><link rel="stylesheet" href="/static/portal.css"></head>
 <body class="login{theme}"><main>
 <div class="brand"><img src="/static/favicon.svg" alt="">AI Infrastructure</div>
 <h1>{title}</h1>{fault}{body}</main></body></html>"""
 
-LOGIN = """{buttons}<form method="post" action="/login"><label>Email<input name="email" type="email"
+LOGIN = """{buttons}<form method="post" action="/login"><input type="hidden" name="next"
+value="{next}"><label>Email<input name="email" type="email"
 value="{email}" autocomplete="username" required maxlength="255"></label><label>Password<input
 name="password" type="password" autocomplete="current-password" required maxlength="1024"></label>
 <button>Log in</button></form>
@@ -70,14 +73,19 @@ def install(app: FastAPI) -> None:
         app.add_api_route(path, does, methods=[method], include_in_schema=False)
 
 
-async def _show(request: Request, desk: At, token: str | None = None) -> Response:
+async def _show(
+    request: Request,
+    desk: At,
+    token: str | None = None,
+    back: Annotated[str, Query(alias="next", max_length=2048)] = "/",
+) -> Response:
     if token is None:
-        return await _login(desk)
+        return await _login(desk, request, back=back)
     try:
         grant = await links.log_in(desk, token, agent=_agent(request), peer=_peer(desk, request))
     except UnauthenticatedError as error:
         said = f"{_sentence(error)} Ask for a new one on the server: ai-infra login-link"
-        return await _login(desk, said, status=401)
+        return await _login(desk, request, said, status=401)
     return await _in(desk, request, grant)
 
 
@@ -86,9 +94,10 @@ async def _form(
     desk: At,
     email: Annotated[str, Form(max_length=255)],
     password: Annotated[str, Form(max_length=1024)],
+    back: Annotated[str, Form(alias="next", max_length=2048)] = "/",
 ) -> Response:
     if not same_origin(request.headers):
-        return await _login(desk, FOREIGN, status=403)
+        return await _login(desk, request, FOREIGN, status=403)
     try:
         await count(desk, request, None)
         grant = await desk.auth.log_in(
@@ -99,8 +108,10 @@ async def _form(
             kind="cookie",
         )
     except AIError as error:
-        return await _login(desk, _sentence(error), email, status_of(error))
-    return await _in(desk, request, grant)
+        return await _login(
+            desk, request, _sentence(error), email=email, status=status_of(error), back=back
+        )
+    return await _in(desk, request, grant, back)
 
 
 async def _back(
@@ -117,32 +128,32 @@ async def _back(
         await count(desk, request, None)
         if error or not code:
             raise UnauthenticatedError(CANCELLED)
-        known, session_id = await desk.providers.finish(provider, flow=flow, state=state, code=code)
-        if session_id is None:
+        done = await desk.providers.finish(provider, flow=flow, state=state, code=code)
+        if done.session_id is None:
             grant = await identities.enter(
-                desk, known, agent=_agent(request), peer=_peer(desk, request)
+                desk, done.known, agent=_agent(request), peer=_peer(desk, request)
             )
-            response: Response = await _in(desk, request, grant)
+            response: Response = await _in(desk, request, grant, done.back)
         else:
             # The state has shown that this browser began it, so the cookie counts here.
             cookie = request.cookies.get(cookie_name(request), "")
             caller = await desk.auth.by_cookie(cookie, peer=_peer(desk, request))
-            if caller.session_id != session_id:
+            if caller.session_id != done.session_id:
                 raise UnauthenticatedError("You are logged in as somebody else now. Begin again.")
-            await identities.link(desk, caller, known)
+            await identities.link(desk, caller, done.known)
             response = RedirectResponse("/settings", 303)
     except AIError as fault:
-        response = await _login(desk, _sentence(fault), status=status_of(fault))
+        response = await _login(desk, request, _sentence(fault), status=status_of(fault))
     cookies.clear_flow(request, response)
     return response
 
 
-async def _welcome(desk: At, token: str = "") -> Response:
+async def _welcome(request: Request, desk: At, token: str = "") -> Response:
     try:
         found = await links.waiting(desk, token)
     except UnauthenticatedError:
-        return await _login(desk, LINK_OVER, status=401)
-    return await _set_password(desk, token, found)
+        return await _login(desk, request, LINK_OVER, status=401)
+    return await _set_password(desk, request, token, found)
 
 
 async def _accept(
@@ -154,7 +165,7 @@ async def _accept(
     display_name: Annotated[str, Form(max_length=100)] = "",
 ) -> Response:
     if not same_origin(request.headers):
-        return await _login(desk, FOREIGN, status=403)
+        return await _login(desk, request, FOREIGN, status=403)
     try:
         await count(desk, request, None)
         found = await links.waiting(desk, token)
@@ -172,11 +183,11 @@ async def _accept(
                 peer=_peer(desk, request),
             )
         except InputError as error:
-            return await _set_password(desk, token, found, _sentence(error), display_name)
+            return await _set_password(desk, request, token, found, _sentence(error), display_name)
     except UnauthenticatedError:
-        return await _login(desk, LINK_OVER, status=401)
+        return await _login(desk, request, LINK_OVER, status=401)
     except AIError as error:
-        return await _login(desk, _sentence(error), status=status_of(error))
+        return await _login(desk, request, _sentence(error), status=status_of(error))
     return await _in(desk, request, grant)
 
 
@@ -190,23 +201,31 @@ async def _leave(request: Request, desk: At) -> Response:
     return response
 
 
-async def _in(desk: At, request: Request, grant: Grant) -> Response:
+async def _in(desk: At, request: Request, grant: Grant, back: str = "/") -> Response:
     """To the pages, with a new cookie; the session that the browser had before ends."""
     await desk.auth.forget(request.cookies.get(cookie_name(request)))
-    response = RedirectResponse("/", 303)
+    response = RedirectResponse(back_path(back), 303)
     cookies.put(request, response, grant.secret)
     return response
 
 
 async def _login(
-    desk: At, fault: str = "", email: str = "admin@local", status: int = 200
+    desk: At,
+    request: Request,
+    fault: str = "",
+    *,
+    email: str = "admin@local",
+    status: int = 200,
+    back: str = "/",
 ) -> HTMLResponse:
-    body = LOGIN.replace("{buttons}", await _buttons(desk))
-    return _page("Log in", fault, body.replace("{email}", escape(email)), status)
+    back = back_path(back)
+    body = LOGIN.replace("{buttons}", await _buttons(desk, back))
+    body = body.replace("{email}", escape(email)).replace("{next}", escape(back))
+    return _page(request, "Log in", fault, body, status)
 
 
 async def _set_password(
-    desk: At, token: str, found: links.Waiting, fault: str = "", name: str = ""
+    desk: At, request: Request, token: str, found: links.Waiting, fault: str = "", name: str = ""
 ) -> HTMLResponse:
     invited = found.purpose == "invite"
     values = {
@@ -222,21 +241,25 @@ async def _set_password(
     for key, value in values.items():
         body = body.replace("{" + key + "}", value)
     title = "Welcome" if invited else "New password"
-    return _page(title, fault, body, 422 if fault else 200)
+    return _page(request, title, fault, body, 422 if fault else 200)
 
 
-async def _buttons(desk: At) -> str:
+async def _buttons(desk: At, back: str = "/") -> str:
     """One a provider that is set up."""
+    there = f"?next={quote(back, safe='')}" if back != "/" else ""
     found = "".join(
-        f'<a class="provider" href="/api/auth/oauth/{name}">Log in with {TITLES[name]}</a>'
+        f'<a class="provider" href="/api/auth/oauth/{name}{there}">Log in with {TITLES[name]}</a>'
         for name in await desk.providers.names()
     )
-    return f'<div class="providers">{found}</div><p class="or">or</p>' if found else ""
+    return f'<div class="providers">{found}</div><p class="or"><span>or</span></p>' if found else ""
 
 
-def _page(title: str, fault: str, body: str, status: int) -> HTMLResponse:
+def _page(request: Request, title: str, fault: str, body: str, status: int) -> HTMLResponse:
+    theme = request.cookies.get("ai-theme")
+    chosen = f" body--{theme}" if theme in {"dark", "light"} else ""
     shown = f'<div class="notice bad" role="alert">{escape(fault)}</div>' if fault else ""
-    html = PAGE.replace("{title}", title).replace("{fault}", shown)
+    html = PAGE.replace("{title}", title).replace("{theme}", chosen).replace("{fault}", shown)
+    html = html.replace("{scheme}", theme if chosen and theme else "light dark")
     return HTMLResponse(html.replace("{body}", body), status)
 
 
