@@ -9,10 +9,10 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.portal.conftest import Portal
-from tests.portal.test_oauth import fresh, gate, provider
 from tests.portal.test_pages import ARTIFACTS, browser
 
-__all__ = ["browser", "fresh", "gate", "provider"]
+__all__ = ["browser"]
+pytestmark = pytest.mark.xdist_group("gate")
 WIDE_JS = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 #: The smallest contrast of a text with what is behind it, by WCAG's formula.
 CONTRAST_JS = """() => {

@@ -3,51 +3,33 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import httpx
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, expect
+from starlette.requests import Request
+from starlette.responses import Response
 
 from base import secrets_files
+from base.errors import InputError
+from base.settings import Settings
 from base.store import Store
+from portal import cookies
 from portal.auth import ADMIN_ID
-from tests.portal.conftest import Person, Portal, free_port, person, running
-from tests.portal.provider import CLIENT_ID, CLIENT_SECRET, Provider, serving
+from portal.oauth import Providers
+from tests.portal.conftest import Person, Portal, person
+from tests.portal.provider import CLIENT_ID, CLIENT_SECRET, Provider
 from tests.portal.test_pages import browser
 
 __all__ = ["browser"]
+pytestmark = pytest.mark.xdist_group("gate")  # one portal that knows both
 BOTH = pytest.mark.parametrize("name", ["google", "github"])
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[Provider]:
-    with serving() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def gate(
-    short_tmp: Path, redis_server: str, portal_dsn: str, provider: Provider
-) -> Iterator[Portal]:
-    """A portal that knows both, at the address where it is."""
-    options = {
-        "AI_INFRA_GOOGLE_CLIENT_ID": CLIENT_ID,
-        "AI_INFRA_GOOGLE_ISSUER": provider.url,
-        "AI_INFRA_GITHUB_CLIENT_ID": CLIENT_ID,
-        "AI_INFRA_GITHUB_URL": provider.url,
-        "AI_INFRA_GITHUB_API_URL": f"{provider.url}/api",
-    }
-    with running(short_tmp, redis_server, portal_dsn, limited=False, **options) as started:
-        for name in ("google", "github"):
-            provider.redirects.add(f"{started.url}/login/{name}/callback")
-            secrets_files.put(started.settings.secrets, f"{name}-client-secret", CLIENT_SECRET)
-        yield started
 
 
 @pytest.fixture(autouse=True)
@@ -328,32 +310,56 @@ def test_nothing_of_it_where_it_is_not_set_up(portal: Portal) -> None:
         assert "Log in with" not in client.get("/login").text
 
 
-def test_the_address_is_that_of_the_settings(
-    short_tmp: Path, redis_server: str, portal_dsn: str, provider: Provider
+async def test_the_address_is_that_of_the_settings_alone(
+    tmp_path: Path, provider: Provider
 ) -> None:
-    port = free_port()
-    options = {
-        "AI_INFRA_GITHUB_CLIENT_ID": CLIENT_ID,
-        "AI_INFRA_GITHUB_URL": provider.url,
-        "AI_INFRA_PUBLIC_URL": f"https://ai.test:{port}",
-    }
-    with running(short_tmp, redis_server, portal_dsn, limited=False, **options) as started:
-        secrets_files.put(started.settings.secrets, "github-client-secret", CLIENT_SECRET)
-        with started.client() as client:
-            there = client.get("/api/auth/oauth/github").headers["location"]
-            assert there == f"https://ai.test:{port}/api/auth/oauth/github?moved=true"
-            lost = client.get("/api/auth/oauth/github?moved=true")
-            assert lost.status_code == 422
-            assert "public_url" in lost.json()["detail"]
-            behind = {"Host": f"ai.test:{port}", "X-Forwarded-Proto": "https"}
-            begun = client.get("/api/auth/oauth/github", headers=behind)
-            assert begun.headers["set-cookie"].startswith("__Host-ai-infra-oauth=")
-            asked = parse_qs(urlsplit(begun.headers["location"]).query)
-            assert asked["redirect_uri"] == [f"https://ai.test:{port}/login/github/callback"]
-            evil = {"Host": "evil.test", "X-Forwarded-Host": "evil.test"}
-            assert (
-                "evil" not in client.get("/api/auth/oauth/github", headers=evil).headers["location"]
-            )
+    settings = Settings(
+        home=tmp_path,
+        public_url="https://ai.test",
+        github_client_id=CLIENT_ID,
+        github_url=provider.url,
+    )
+    secrets_files.put(settings.secrets, "github-client-secret", CLIENT_SECRET)
+    begun = await Providers(settings, "k" * 32).begin("github")
+    asked = parse_qs(urlsplit(begun.url).query)
+    assert asked["redirect_uri"] == ["https://ai.test/login/github/callback"]
+
+    def reached(host: str, query: str = "", **more: str) -> Request:
+        headers = {"host": host, **more}
+        return Request(
+            {
+                "type": "http",
+                "method": "GET",
+                "scheme": "http",
+                "path": "/api/auth/oauth/github",
+                "query_string": query.encode(),
+                "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+            }
+        )
+
+    there = cookies.elsewhere(reached("127.0.0.1:8000", "next=/events"), settings)
+    assert there == "https://ai.test/api/auth/oauth/github?next=%2Fevents&moved=true"
+    with pytest.raises(InputError, match="public_url"):
+        cookies.elsewhere(reached("evil.test", "moved=true"), settings)
+    here = reached("ai.test", **{"x-forwarded-proto": "https"})
+    assert cookies.elsewhere(here, settings) is None
+    answer = Response()
+    cookies.put_flow(here, answer, begun.flow)
+    assert answer.headers["set-cookie"].startswith("__Host-ai-infra-oauth=")
+    assert "Secure" in answer.headers["set-cookie"]
+
+
+@BOTH
+def test_it_leads_back_to_a_page_of_ours_and_nowhere_else(
+    gate: Portal, provider: Provider, name: str
+) -> None:
+    invited(gate, provider.email)
+    with gate.client() as client:
+        assert "?next=%2Fevents" in client.get("/login?next=/events").text
+        assert enter(client, name, "?next=/events").headers["location"] == "/events"
+        for evil in ("//evil.test", "https://evil.test", "/\\evil.test", "javascript:x"):
+            answer = enter(client, name, f"?next={quote(evil, safe='')}")
+            assert (answer.status_code, answer.headers["location"]) == (303, "/")
 
 
 async def test_the_buttons_in_a_browser(gate: Portal, provider: Provider, browser: Browser) -> None:
@@ -362,8 +368,6 @@ async def test_the_buttons_in_a_browser(gate: Portal, provider: Provider, browse
     context = await browser.new_context(viewport={"width": 390, "height": 800})
     page = await context.new_page()
     page.set_default_timeout(15_000)
-    # Another site than the portal's, as a browser sees it.
-    provider.redirects.add(f"{gate.url}/login/google/callback")
     await page.goto(f"{gate.url}/login")
     await page.get_by_role("link", name="Log in with Google").click()
     await expect(page.get_by_text("What should the agents do?")).to_be_visible()
