@@ -20,6 +20,7 @@ from portal.desk import Desk
 from portal.door import Door
 from portal.feed import Feed
 from portal.gauges import Gauges
+from portal.oauth import Providers
 from portal.trail import Trail
 
 
@@ -67,6 +68,7 @@ def create(settings: Settings, stop: asyncio.Event | None = None) -> FastAPI:
                 seats=limits.Seats(limiter.rates.websocket.connections),
                 trail=trail,
                 gauges=Gauges(bus),
+                providers=Providers(settings, auth.derived("oauth flow")),
             )
             tasks = [
                 asyncio.create_task(feed.run(), name="feed"),

@@ -18,6 +18,7 @@ from portal.auth import Auth, Caller
 from portal.feed import Feed
 from portal.gauges import Gauges
 from portal.limits import Seats
+from portal.oauth import Providers
 from portal.trail import Trail, event
 
 ASK_S = 10.0
@@ -36,6 +37,7 @@ class Desk:
     seats: Seats
     trail: Trail
     gauges: Gauges
+    providers: Providers
 
     def tell(self, found: AuditEvent) -> None:
         """Have it written down; never waits."""

@@ -6,8 +6,19 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from portal.api import agents, approvals, audit, auth, conversations, memory, ops, tasks
-from portal.door import bearer
+from portal.api import (
+    agents,
+    approvals,
+    audit,
+    auth,
+    conversations,
+    memory,
+    ops,
+    tasks,
+    tokens,
+    users,
+)
+from portal.door import bearer, declared
 
 EVERY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 PROBLEM = {
@@ -19,9 +30,22 @@ PROBLEM = {
 def install(app: FastAPI) -> None:
     """Put all routes on `app`; what is under `/api` and no route is a problem, not a page."""
     router = APIRouter(
-        prefix="/api", dependencies=[Depends(bearer)], responses={"4XX": PROBLEM, "5XX": PROBLEM}
+        prefix="/api",
+        dependencies=[Depends(bearer), Depends(declared)],
+        responses={"4XX": PROBLEM, "5XX": PROBLEM},
     )
-    for module in (auth, conversations, tasks, agents, approvals, memory, ops, audit):
+    for module in (
+        auth,
+        users,
+        tokens,
+        conversations,
+        tasks,
+        agents,
+        approvals,
+        memory,
+        ops,
+        audit,
+    ):
         router.include_router(module.router)
     app.include_router(router)
     known = list(app.router.routes)

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 
 from base.messages import Wire
 from portal import crew
-from portal.door import Admin, Asking, At, Key
+from portal.door import Admin, Asking, At, Key, need
 
 router = APIRouter(prefix="/agents", tags=["agents"])
 
@@ -17,19 +17,19 @@ class Agents(Wire):
     agents: list[crew.Agent]
 
 
-@router.get("")
+@router.get("", dependencies=[need("agents:read")])
 async def agents(desk: At, caller: Asking) -> Agents:
     """Every agent of the roster with its state."""
     return Agents(agents=await crew.agents(desk, caller))
 
 
-@router.get("/{name}")
+@router.get("/{name}", dependencies=[need("agents:read")])
 async def agent(desk: At, caller: Asking, name: str) -> crew.AgentWhole:
     """One agent and the task it is at, if that is yours."""
     return await crew.agent_whole(desk, caller, name)
 
 
-@router.post("/{name}/{verb}")
+@router.post("/{name}/{verb}", dependencies=[need("admin")])
 async def control(
     desk: At,
     caller: Admin,

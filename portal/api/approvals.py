@@ -9,13 +9,13 @@ from fastapi import APIRouter, Query
 
 from base.approvals import Approval
 from portal import approvals as asked
-from portal.door import Asking, At, Key
+from portal.door import Asking, At, Key, need
 from portal.shapes import Decision
 
 router = APIRouter(prefix="/approvals", tags=["approvals"])
 
 
-@router.get("")
+@router.get("", dependencies=[need("tasks:read")])
 async def approvals(
     desk: At,
     caller: Asking,
@@ -27,13 +27,13 @@ async def approvals(
     return await asked.approvals(desk, caller, every=every, prefix=prefix, limit=limit)
 
 
-@router.get("/{approval_id}")
+@router.get("/{approval_id}", dependencies=[need("tasks:read")])
 async def approval(desk: At, caller: Asking, approval_id: UUID) -> Approval:
     """One approval, with the exact request."""
     return await asked.approval(desk, caller, str(approval_id))
 
 
-@router.post("/{approval_id}/decision")
+@router.post("/{approval_id}/decision", dependencies=[need("approvals:write")])
 async def decide(
     desk: At, caller: Asking, approval_id: UUID, body: Decision, key: Key = None
 ) -> Approval:

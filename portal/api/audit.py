@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 
 from base.audit import Risk
 from base.messages import Wire
-from portal.door import Admin, At
+from portal.door import Admin, At, need
 from portal.talk import pack, unpack
 
 router = APIRouter(tags=["audit"])
@@ -42,7 +42,7 @@ class AuditRows(Wire):
     next_cursor: str | None
 
 
-@router.get("/audit")
+@router.get("/audit", dependencies=[need("admin")])
 async def audit(
     desk: At,
     _: Admin,

@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 
 from portal import talk
-from portal.door import Asking, At, Key
+from portal.door import Asking, At, Key, need
 from portal.shapes import NewConversation, Send
 
 router = APIRouter(prefix="/conversations", tags=["conversations"])
@@ -16,7 +16,7 @@ router = APIRouter(prefix="/conversations", tags=["conversations"])
 Limit = Annotated[int, Query(ge=1, le=200)]
 
 
-@router.get("")
+@router.get("", dependencies=[need("tasks:read")])
 async def conversations(
     desk: At,
     caller: Asking,
@@ -28,7 +28,7 @@ async def conversations(
     return await talk.conversations(desk, caller, status=status, limit=limit, cursor=cursor)
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, dependencies=[need("tasks:write")])
 async def create(
     desk: At, caller: Asking, body: NewConversation, key: Key = None
 ) -> talk.Conversation:
@@ -36,19 +36,19 @@ async def create(
     return await talk.create(desk, caller, body.title, key=key)
 
 
-@router.get("/{conversation_id}")
+@router.get("/{conversation_id}", dependencies=[need("tasks:read")])
 async def conversation(desk: At, caller: Asking, conversation_id: UUID) -> talk.Whole:
     """One conversation with its newest 50 messages."""
     return await talk.whole(desk, caller, str(conversation_id))
 
 
-@router.delete("/{conversation_id}", status_code=204)
+@router.delete("/{conversation_id}", status_code=204, dependencies=[need("tasks:write")])
 async def archive(desk: At, caller: Asking, conversation_id: UUID) -> None:
     """Archive it; nothing is deleted."""
     await talk.archive(desk, caller, str(conversation_id))
 
 
-@router.get("/{conversation_id}/messages")
+@router.get("/{conversation_id}/messages", dependencies=[need("tasks:read")])
 async def messages(
     desk: At,
     caller: Asking,
@@ -61,7 +61,7 @@ async def messages(
     return await talk.messages(desk, caller, str(conversation_id), limit=limit, before=edge)
 
 
-@router.post("/{conversation_id}/messages", status_code=202)
+@router.post("/{conversation_id}/messages", status_code=202, dependencies=[need("tasks:write")])
 async def send(
     desk: At, caller: Asking, conversation_id: UUID, body: Send, key: Key = None
 ) -> talk.Accepted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
@@ -16,13 +17,15 @@ from base.errors import AIError, InputError
 from base.messages import Event, Wire
 from portal import crew, door, letters, spending
 from portal.auth import admin_only
-from portal.door import Admin, Asking, At, Key
+from portal.door import Admin, Asking, At, Key, need
 from portal.feed import place, visible
+from portal.scopes import ANY
 from portal.shapes import Purge
 
 router = APIRouter()
 CHECK_S = 3.0
 SSE_BEAT_S = 15.0
+ENDED_CHECK_S = 3.0
 NEWEST_LOOK = 1_000
 
 
@@ -41,13 +44,13 @@ class Events(Wire):
     gap: bool
 
 
-@router.get("/health/live", tags=["health"])
+@router.get("/health/live", tags=["health"], dependencies=[need(ANY)])
 async def live() -> dict[str, str]:
     """The process answers."""
     return {"status": "ok", "timestamp": datetime.now(UTC).isoformat()}
 
 
-@router.get("/health/ready", tags=["health"])
+@router.get("/health/ready", tags=["health"], dependencies=[need(ANY)])
 async def ready(desk: At) -> JSONResponse:
     """Whether Redis and PostgreSQL answer: 200, else 503 with the reason for each."""
 
@@ -68,13 +71,13 @@ async def ready(desk: At) -> JSONResponse:
     return JSONResponse(body, 200 if fine else 503)
 
 
-@router.get("/health/agents", tags=["health"])
+@router.get("/health/agents", tags=["health"], dependencies=[need("agents:read")])
 async def agents_health(desk: At, caller: Asking) -> dict[str, dict[str, str]]:
     """Each agent: ok, stale (no heartbeat for a minute) or unknown (none ever)."""
     return {"agents": await crew.agents_health(desk, caller)}
 
 
-@router.get("/usage/daily", tags=["usage"])
+@router.get("/usage/daily", tags=["usage"], dependencies=[need("tasks:read")])
 async def daily(
     desk: At, caller: Asking, day: Annotated[date | None, Query(alias="date")] = None
 ) -> spending.DailyUsage:
@@ -82,31 +85,31 @@ async def daily(
     return await spending.usage(desk, caller, day)
 
 
-@router.get("/usage/budget", tags=["usage"])
+@router.get("/usage/budget", tags=["usage"], dependencies=[need("tasks:read")])
 async def budget(desk: At, caller: Asking) -> spending.BudgetState:
     """Today's spending against the daily limits."""
     return await spending.budget(desk, caller)
 
 
-@router.get("/dlq", tags=["dlq"])
+@router.get("/dlq", tags=["dlq"], dependencies=[need("admin")])
 async def dlq(desk: At, caller: Admin, stream: str | None = None) -> letters.DeadLetters:
     """Messages that could not be handled, oldest first (admin)."""
     return await letters.dead(desk, caller, stream)
 
 
-@router.post("/dlq/{letter_id:path}/replay", tags=["dlq"])
+@router.post("/dlq/{letter_id:path}/replay", tags=["dlq"], dependencies=[need("admin")])
 async def replay(desk: At, caller: Admin, letter_id: str, key: Key = None) -> letters.Dead:
     """Put a dead letter back on its stream (admin)."""
     return await letters.replay(desk, caller, letter_id, key=key)
 
 
-@router.post("/dlq/purge", tags=["dlq"])
+@router.post("/dlq/purge", tags=["dlq"], dependencies=[need("admin")])
 async def purge(desk: At, caller: Admin, body: Purge) -> dict[str, int]:
     """Delete dead letters (admin)."""
     return {"purged": await letters.purge(desk, caller, body.stream)}
 
 
-@router.get("/events", tags=["events"], response_model=Events)
+@router.get("/events", tags=["events"], response_model=Events, dependencies=[need("tasks:read")])
 async def events(
     desk: At,
     caller: Asking,
@@ -157,12 +160,15 @@ async def _follow(
             async for at, event in desk.feed.between(cursor, here, caller.user_id):
                 if root_id in {None, event.root_id}:
                     yield f"id: {at}\ndata: {event.model_dump_json()}\n\n"
+        beat_s = time.monotonic()
         while not await desk.auth.over(caller):
             try:
-                async with asyncio.timeout(SSE_BEAT_S):
+                async with asyncio.timeout(ENDED_CHECK_S):
                     item = await listener.get()
             except TimeoutError:
-                yield ": still here\n\n"
+                if time.monotonic() - beat_s >= SSE_BEAT_S - ENDED_CHECK_S:
+                    beat_s = time.monotonic()
+                    yield ": still here\n\n"
                 continue
             if item is None:
                 return

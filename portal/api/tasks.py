@@ -9,13 +9,13 @@ from fastapi import APIRouter, Query
 
 from base.messages import Status
 from portal import work
-from portal.door import Asking, At, Key
+from portal.door import Asking, At, Key, need
 from portal.shapes import Steer
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
 
 
-@router.get("")
+@router.get("", dependencies=[need("tasks:read")])
 async def tasks(
     desk: At,
     caller: Asking,
@@ -37,25 +37,25 @@ async def tasks(
     )
 
 
-@router.get("/{task_id}")
+@router.get("/{task_id}", dependencies=[need("tasks:read")])
 async def task(desk: At, caller: Asking, task_id: UUID) -> work.TaskWhole:
     """A task with its subtasks and logs."""
     return await work.task_whole(desk, caller, str(task_id))
 
 
-@router.post("/{task_id}/cancel")
+@router.post("/{task_id}/cancel", dependencies=[need("tasks:write")])
 async def cancel(desk: At, caller: Asking, task_id: UUID) -> dict[str, Any]:
     """Stop it; safe to repeat."""
     return await work.cancel(desk, caller, str(task_id))
 
 
-@router.post("/{task_id}/retry", status_code=202)
+@router.post("/{task_id}/retry", status_code=202, dependencies=[need("tasks:write")])
 async def retry(desk: At, caller: Asking, task_id: UUID, key: Key = None) -> dict[str, Any]:
     """Run an ended request again, as a new task."""
     return await work.retry(desk, caller, str(task_id), key=key)
 
 
-@router.post("/{task_id}/steer", status_code=202)
+@router.post("/{task_id}/steer", status_code=202, dependencies=[need("tasks:write")])
 async def steer(
     desk: At, caller: Asking, task_id: UUID, body: Steer, key: Key = None
 ) -> dict[str, Any]:
