@@ -19,7 +19,7 @@ ORDERS: dict[str, tuple[str, str, str]] = {
     "used": ("access_count", "integer", "DESC"),
     "utility": ("utility", "float8", "ASC"),
 }
-#: Each type as the record writes it, read as Python does: what cannot be is told before it is asked.
+#: How a value of each type is read: what cannot be one is not asked of the record.
 READ: dict[str, Callable[[str], Any]] = {
     "timestamptz": datetime.fromisoformat,
     "integer": int,
@@ -38,12 +38,13 @@ async def page(stores: Stores, wanted: Browse) -> Page:
     rows = await stores.store.fetch(
         f"SELECT {_CARD}, {key}::text AS place FROM memory"
         " WHERE user_id = ANY($1::text[]) AND NOT leaving"
-        " AND ($2::text IS NULL OR tier = $2) AND ($3::text IS NULL OR collection = $3)"
+        " AND ($2::text[] = '{}' OR tier = ANY($2)) AND ($3::text[] = '{}' OR collection = ANY($3))"
         " AND ($4::text IS NULL OR agent = $4) AND ($5::text IS NULL OR kind = $5)"
         " AND ($6::text IS NULL OR phase = $6) AND ($7::timestamptz IS NULL OR created_at >= $7)"
         f" AND ($8::text IS NULL OR ({key}, id) {'<' if way == 'DESC' else '>'}"
         f" ($8::text::{kind}, $9::uuid)) ORDER BY {key} {way}, id {way} LIMIT $10",
-        *([wanted.user_id, SHARED], wanted.tier, wanted.collection, wanted.agent, wanted.kind),
+        *([wanted.user_id, SHARED], list(wanted.tiers), list(wanted.collections)),
+        *(wanted.agent, wanted.kind),
         *(wanted.phase, wanted.since, value, last, wanted.limit + 1),
     )
     more = len(rows) > wanted.limit

@@ -167,15 +167,15 @@ class Card(Wire):
 
 
 class Browse(Wire):
-    """Whose memories to look through, which of them, in which order. None: any.
+    """Whose memories to look through, which of them, in which order. None and (): any.
 
     order: newest; used: the most used first; utility: the least useful first. after: where the
     page before ended (`Page.next`).
     """
 
     user_id: str = Field(min_length=1)
-    tier: Tier | None = None
-    collection: Collection | None = None
+    tiers: tuple[Tier, ...] = ()
+    collections: tuple[Collection, ...] = ()
     agent: str | None = None
     kind: str | None = None
     phase: str | None = None

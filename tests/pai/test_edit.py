@@ -115,7 +115,7 @@ async def test_a_learnings_own_page_is_written_anew(made: World) -> None:
     task_id = str(uuid.uuid4())
     told = Told(verb="learned", user_id="ann", agent="code", task_id=task_id, learned=(lesson,))
     await take(made.stores, told)
-    wanted = Browse(user_id="ann", collection=Collection.LEARNINGS, phase="BUILD")
+    wanted = Browse(user_id="ann", collections=(Collection.LEARNINGS,), phase="BUILD")
     (card,) = (await made.client.browse(wanted)).cards
     assert card.usefulness == 0.5
     await made.client.edit(change(card.memory.id, "Look twice."))
@@ -153,10 +153,10 @@ async def test_browsing_is_paged_filtered_and_in_order(made: World) -> None:
 
     assert (await first(order="used"))[0] == mine[3].id
     assert (await first(order="utility"))[0] == mine[3].id
-    assert await first(collection="knowledge") == [note.id]
+    assert await first(collections=["knowledge"]) == [note.id]
     assert set(await first(kind="odd")) == {one.id for one in mine[1::2]}
     assert note.id not in await first(since=now - timedelta(days=1))
-    assert await first(tier="cold") == []
+    assert await first(tiers=["cold"]) == []
     paged = await made.client.browse(Browse(user_id="ann", order="utility", limit=4))
     rest = await made.client.browse(
         Browse(user_id="ann", order="utility", limit=9, after=paged.next)
