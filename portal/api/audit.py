@@ -41,9 +41,7 @@ async def audit(
     )  # fmt: skip
 
 
-@router.get(
-    "/audit/export", response_class=StreamingResponse, dependencies=[need("admin")]
-)
+@router.get("/audit/export", response_class=StreamingResponse, dependencies=[need("admin")])
 async def export(
     desk: At,
     caller: Admin,
