@@ -154,6 +154,17 @@ class Remember(BaseModel, extra="forbid", frozen=True):
     shared: StrictBool = False
 
 
+class EditMemory(BaseModel, extra="forbid", frozen=True):
+    """What a memory says from now on. `kind`, `tags` left out: as they were; `seen`: the card's
+    hash when it was read, so that nobody else's change is lost.
+    """
+
+    text: Piece
+    kind: Text | None = Field(None, min_length=1, max_length=40)
+    tags: list[Name] | None = Field(None, max_length=20)
+    seen: Text = Field("", max_length=64)
+
+
 class Forget(BaseModel, extra="forbid", frozen=True):
     """All of these or none. `shared`: they are everybody's, from the owner's own command alone."""
 

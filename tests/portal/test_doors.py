@@ -51,6 +51,7 @@ ADMIN_ONLY = {
     ("POST", "/api/auth/links"),
     ("POST", "/api/agents/{name}/{verb}"),
     ("GET", "/api/audit"),
+    ("GET", "/api/audit/export"),
     ("GET", "/api/dlq"),
     ("POST", "/api/dlq/{letter_id:path}/replay"),
     ("POST", "/api/dlq/purge"),
