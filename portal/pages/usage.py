@@ -235,14 +235,14 @@ def _table(name: str, rows: str) -> str:
 
 
 def _row(name: str, sums: Sums) -> str:
-    cost = parts.usd(sums.cost_usd)
+    spent = parts.usd(sums.cost_usd)
     if sums.rehearsed_usd > 0:
-        cost += (
+        spent += (
             f' <small title="rehearsed, nobody pays it">({parts.usd(sums.rehearsed_usd)})</small>'
         )
     read = sums.input_tokens + sums.cache_read_tokens + sums.cache_write_tokens
     cells = {
-        "Cost": cost,
+        "Cost": spent,
         "Calls": parts.count(sums.requests),
         "Read": parts.count(read),
         "Written": parts.count(sums.output_tokens),
