@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from base import roster
-from base.messages import Wire
+from base.messages import UNPAID_PROVIDER, Wire
 from portal import crew, spending
 from portal.auth import Caller
 from portal.desk import Desk
@@ -21,7 +21,8 @@ class Standing(Wire):
 
     window: the watchdog's word for its program, None when it is silent; cpu_percent of one
     processor, with all that the agent started. queue: messages on its stream, those in hand
-    included; waiting: pieces of work that only it can begin. Spending is today's, UTC.
+    included; waiting: pieces of work that only it can begin. Spending is today's, UTC;
+    what the rehearsal model would have cost is left out of it.
     """
 
     agent: crew.Agent
@@ -93,7 +94,7 @@ async def fleet(desk: Desk, caller: Caller) -> Fleet:
             "waiting": works.get(one.name, 0),
             "model_calls": sum(row.requests for row in used),
             "tokens": tokens,
-            "cost_usd": sum(row.cost_usd for row in used),
+            "cost_usd": sum(row.cost_usd for row in used if row.provider != UNPAID_PROVIDER),
         }
         before = depth.before if depth else None
         found.append(Standing(**standing, trouble=trouble(_signs(desk, standing, before, now))))

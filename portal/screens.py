@@ -106,11 +106,11 @@ class _Look:
         if self._typing:
             path = f"windows/{window.name}"
             self._desk.tell(event("action", "execute", path, caller=self._caller, risk="medium"))
-        await self._size(window)
         history = await self._desk.terminals.history(window)
         screen = await self._desk.terminals.open(window, typing=self._typing)
         stop = asyncio.Event()
         try:
+            await self._size(window)
             if history:
                 await self._draw(history.replace(b"\n", b"\r\n") + b"\r\n" * window.rows)
             await program.watch(

@@ -19,7 +19,7 @@ def install(app: FastAPI, settings: Settings) -> None:
     os.environ.setdefault("NICEGUI_STORAGE_PATH", str(settings.run / "nicegui"))
     from nicegui import ui
 
-    from portal.pages import approvals, audit, chat, domains, events, login, memory, usage
+    from portal.pages import agents, approvals, audit, chat, domains, events, login, memory, usage
 
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     login.install(app)
@@ -30,6 +30,7 @@ def install(app: FastAPI, settings: Settings) -> None:
     audit.install(app)
     usage.install(app)
     domains.install(app)
+    agents.install(app)
     ui.run_with(
         app,
         title="AI Infrastructure",

@@ -9,12 +9,12 @@ const OTHER_SCREEN = [47, 1047, 1049];
 
 export default {
   template: `<section class="terminal" :class="{ typing, close: wide, small }" :aria-label="'Window ' + window">
-    <div class="bar"><b :class="'light ' + state" aria-hidden="true"></b><a v-if="small" :href="'/agents/' + window">{{ window }}</a>
+    <div class="term-bar"><b :class="'light ' + state" aria-hidden="true"></b><a v-if="small" :href="'/agents/' + window">{{ window }}</a>
       <span role="status">{{ said }}</span><i></i>
       <button v-if="!small" type="button" :aria-pressed="wide" @click="zoom">Zoom</button>
       <button v-if="!small && canType" type="button" ref="typer" :aria-pressed="typing" @click="type">{{ typing ? "Stop typing" : "Type" }}</button>
       <button v-if="state === 'off'" type="button" @click="again">Connect</button></div>
-    <div ref="place" class="place"><div ref="screen" class="screen"></div></div></section>`,
+    <div ref="place" class="term-place"><div ref="screen" class="term-screen"></div></div></section>`,
   props: { window: String, canType: Boolean, small: Boolean, resourcePath: String },
   data: () => ({ state: "wait", said: "connecting", typing: false, wide: false }),
   async mounted() {
