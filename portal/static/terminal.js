@@ -8,7 +8,7 @@ const THEME = { background: "#10121a", foreground: "#e8e9f1", cursor: "#7f8af5",
 const OTHER_SCREEN = [47, 1047, 1049];
 
 export default {
-  template: `<section class="terminal" :class="{ typing, close: wide, small }" :aria-label="'Window ' + window">
+  template: `<section class="live-window" :class="{ typing, close: wide, small }" :aria-label="'Window ' + window">
     <div class="term-bar"><b :class="'light ' + state" aria-hidden="true"></b><a v-if="small" :href="'/agents/' + window">{{ window }}</a>
       <span role="status">{{ said }}</span><i></i>
       <button v-if="!small" type="button" :aria-pressed="wide" @click="zoom">Zoom</button>
