@@ -22,7 +22,7 @@ from base.messages import Event, Kind, Status
 
 ASK_S = 2.0
 #: An answer of the watchdog is good for so long; that there was none, for longer.
-KEEP_S, NONE_KEEP_S = 2.0, 10.0
+KEEP_S, NONE_KEEP_S = 2.0, 5.0
 #: A queue is compared with what it was about so long ago.
 BEFORE_S = 60.0
 SIGNS = frozenset({Kind.CHUNK, Kind.TASK, Kind.TEXT, Kind.TOOL, Kind.CRITERION, Kind.APPROVAL})

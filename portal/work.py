@@ -113,6 +113,15 @@ async def tasks(
     )
 
 
+async def conversation_titles(desk: Desk, caller: Caller, found: list[Task]) -> dict[str, str]:
+    """What the caller's conversations that these tasks belong to are called."""
+    rows = await desk.store.fetch(
+        "SELECT id, title FROM conversations WHERE id = ANY($1) AND user_id = $2",
+        *([one.conversation_id for one in found if one.conversation_id], caller.user_id),
+    )
+    return {row["id"]: row["title"] or "New conversation" for row in rows}
+
+
 async def task(desk: Desk, caller: Caller, task_id: str) -> Task:
     """Raises NotFoundError for one that is unknown or somebody else's."""
     row = await desk.store.fetchrow(

@@ -238,7 +238,9 @@ async def _one(desk: Desk, caller: Caller, client: Client, request: Request) -> 
         if name in of_name:
             ui.label("What it was given" + ("" if caller.admin else " for you")).classes("section")
             given = await work.tasks(desk, caller, agent=name, limit=20)
-            task_table(given.tasks)
+            titles = await work.conversation_titles(desk, caller, given.tasks)
+            with ui.element("div").classes("panel flush"):
+                task_table(given.tasks, titles)
 
     soon = Often(look)
 

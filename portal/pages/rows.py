@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
 
@@ -23,6 +23,7 @@ COLUMNS = {
 }
 WORDS = {"in_progress": "working", "assigned": "starting"}
 TITLE_CHARS = 140
+TALK_CHARS = 40
 
 
 def title(task: Task) -> str:
@@ -58,32 +59,34 @@ def long(seconds_s: float) -> str:
     return f"{whole_s // 3600} h {whole_s % 3600 // 60} min"
 
 
-def row(task: Task) -> dict[str, str]:
-    """The cells of one task, HTML."""
+def row(task: Task, titles: Mapping[str, str]) -> dict[str, str]:
+    """The cells of one task, HTML. titles: of conversations, by id."""
     place = f"/tasks/{task.root_id or task.id}"
     talk = ""
     if task.conversation_id:
-        talk = f'<a href="/chat/{escape(task.conversation_id)}">open</a>'
+        name = titles.get(task.conversation_id, "")
+        short = name if len(name) <= TALK_CHARS else name[: TALK_CHARS - 1] + "…"
+        talk = f'<a href="/chat/{escape(task.conversation_id)}" dir="auto">{escape(short)}</a>'
     cost_usd = float(task.usage.get("cost_usd") or 0.0)
     return {
         "id": task.root_id or task.id,
         "status": status(task),
         "title": shown(f'<a href="{place}" dir="auto">{escape(title(task))}</a>'),
         "agent": escape(task.requested_agent or task.assigned_agent),
-        "talk": talk,
+        "talk": shown(talk),
         "age": parts.when(task.created_at, ago=True),
         "took": duration(task),
         "cost": parts.usd(cost_usd) if cost_usd else "",
     }
 
 
-def task_table(tasks: Sequence[Task]) -> ui.html | None:
+def task_table(tasks: Sequence[Task], titles: Mapping[str, str]) -> ui.html | None:
     """The table, or what stands where none are."""
     if not tasks:
         ui.label("Nothing yet.").classes("hint")
         return None
     return parts.table(
         COLUMNS,
-        [row(one) for one in tasks],
+        [row(one, titles) for one in tasks],
         on_row=lambda task_id: ui.navigate.to(f"/tasks/{task_id}"),
     )

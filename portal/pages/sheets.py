@@ -24,7 +24,11 @@ def merged(fresh: Run, known: Run) -> Run:
     for step_id, step in known.steps.items():
         if (recorded := steps.get(step_id)) is None:
             steps[step_id] = step
-        elif not recorded.ended:
+        elif recorded.ended:
+            measured = any(check.verdict for check in recorded.checks)
+            checks = recorded.checks if measured else step.checks or recorded.checks
+            steps[step_id] = replace(recorded, checks=checks)
+        else:
             steps[step_id] = replace(
                 recorded,
                 tool=step.tool,

@@ -74,8 +74,11 @@ class Page:
 
     async def read(self) -> None:
         """The events that are still kept, and each part's PRD.md."""
+        told = view.Run(root_id=self.root.id)
         for event in await history.events(self._desk, self._caller, self.root):
+            told = view.apply(told, event)
             self._course = course.apply(self._course, event)
+        self._run = sheets.merged(self._run, told)
         await self._read_documents()
 
     def apply(self, event: Any) -> None:

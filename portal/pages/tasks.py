@@ -101,7 +101,8 @@ class Tasks:
     async def look(self) -> None:
         """Read anew; draw only what changed."""
         found, more = await self._read()
-        told = [rows.row(one) for one in found]
+        titles = await work.conversation_titles(self._desk, self._caller, found)
+        told = [rows.row(one, titles) for one in found]
         if told == self._drawn:
             return
         self._drawn = told

@@ -129,9 +129,17 @@ async def test_the_fleet_tells_the_owner_and_hides_from_others(
             assert done.status_code == 200, done.text
         assert [one["verb"] for one in watchdog.asked] == ["start", "start"]
         with portal.client(other.token) as client:
+            refused = await asyncio.to_thread(client.post, "/api/agents/infra/start")
+            assert refused.status_code == 403
+            for place in ("/agents", "/agents/code", "/agents?view=windows"):
+                seen_page = (await asyncio.to_thread(client.get, place)).text
+                assert "ecret" not in seen_page
+                assert task_id not in seen_page
+                assert "terminal.js" not in seen_page
             assert (
-                await asyncio.to_thread(client.post, "/api/agents/infra/start")
-            ).status_code == 403
+                "only admins may look in"
+                in (await asyncio.to_thread(client.get, "/agents/code")).text
+            )
     await store.execute("DELETE FROM agent_heartbeats")
 
 

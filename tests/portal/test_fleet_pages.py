@@ -56,8 +56,10 @@ async def recorded(store: Store, root_id: str, events: list[dict[str, Any]]) -> 
         await store.execute(
             "INSERT INTO tasks (id, conversation_id, parent_task_id, root_id, user_id, key, title,"
             " assigned_agent, type, input, depends_on, status, usage, verification_criteria,"
-            " started_at) SELECT $2, conversation_id, id, id, user_id, $3, $4, $5, 'subtask', $6,"
-            " $7::uuid[], $8, $9, $10, now() FROM tasks WHERE id = $1",
+            " started_at, completed_at) SELECT $2, conversation_id, id, id, user_id, $3, $4, $5,"
+            " 'subtask', $6, $7::uuid[], $8::text, $9, $10,"
+            " CASE WHEN $8 <> 'pending' THEN now() END,"
+            " CASE WHEN $8 = 'completed' THEN now() END FROM tasks WHERE id = $1",
             *(root_id, part["id"], part["key"], part["title"], part["agent"]),
             *({"agent": part["agent"], "instruction": part["title"]}, part["depends_on"]),
             *(("in_progress", "completed", "pending")[at], {"cost_usd": 0.01, "model_calls": 2}),
@@ -167,6 +169,7 @@ async def test_a_window_lives_in_the_browser(
     await page.set_viewport_size({"width": 390, "height": 860})
     await page.wait_for_function("document.querySelector('.xterm-screen').offsetWidth < 390")
     assert await page.evaluate(OVERFLOW) <= 0
+    await page.wait_for_timeout(500)  # the rail slides away
     await picture(page, "window-390-light")
     await page.goto(portal.url + "/agents?view=windows")
     await expect(page.get_by_text("live, read only")).to_have_count(2)
@@ -204,7 +207,7 @@ async def test_a_task_from_its_plan_to_its_answer(
     await expect(page.locator(".graph")).to_contain_text("code · working · Execute")
     await expect(page.locator(".graph .completed")).to_contain_text("data")
     await expect(page.locator(".track").first.locator("i.phase-execute")).to_be_visible()
-    await expect(page.locator(".tiles")).to_contain_text("1 of 3")
+    await expect(page.locator(".tiles")).to_contain_text("Criteria proved1 of 3")
     await page.get_by_role("tab", name="Criteria").click()
     await expect(page.get_by_text("ls samples | wc -l → 3")).to_be_visible()
     await page.get_by_role("tab", name="Tool calls").click()
@@ -236,6 +239,7 @@ async def test_a_task_from_its_plan_to_its_answer(
     await page.set_viewport_size({"width": 390, "height": 860})
     await page.emulate_media(color_scheme="dark")
     assert await page.evaluate(OVERFLOW) <= 0
+    await page.wait_for_timeout(500)  # the rail slides away
     await picture(page, "task-390-dark")
     await page.goto(portal.url + f"/tasks/{uuid.uuid4()}")
     await expect(page.get_by_text("There is no task")).to_be_visible()
