@@ -157,7 +157,7 @@ class _Look:
 
     async def _follow(self, screen: Screen, window: Window) -> None:
         """Take on the window's size when people change it; return once the window is gone."""
-        size = (window.columns, window.rows)
+        shape = (window.columns, window.rows)
         while True:
             await asyncio.sleep(LOOK_S)
             try:
@@ -167,8 +167,8 @@ class _Look:
             now = next((one for one in seen if one.id == window.id), None)
             if now is None:
                 return
-            if size != (now.columns, now.rows):
-                size = (now.columns, now.rows)
+            if shape != (now.columns, now.rows):
+                shape = (now.columns, now.rows)
                 screen.fit(now)
                 await self._size(now)
 

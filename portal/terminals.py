@@ -84,8 +84,8 @@ class Terminals:
         start = ("-S", str(-HISTORY_LINES), "-E", "-1")
         said = await self._call("capture-pane", "-p", "-e", "-t", window.id, *start)
         # Without history tmux answers with the first line of the screen.
-        size = await self._call("display-message", "-p", "-t", window.id, "#{history_size}")
-        return said.rstrip("\n").encode() if int(size.strip() or 0) else b""
+        lines = await self._call("display-message", "-p", "-t", window.id, "#{history_size}")
+        return said.rstrip("\n").encode() if int(lines.strip() or 0) else b""
 
     async def open(self, window: Window, *, typing: bool) -> Screen:
         """Attach to a window; `typing`: what is written reaches its program. Close the screen."""

@@ -179,11 +179,11 @@ def usage(root: Task, subtasks: Sequence[Task]) -> str:
             f'<td class=num data-name="{label}">{parts.count(float(used.get(key) or 0))}</td>'
             for label, key in _COLUMNS.items()
         )
-        cost = parts.usd(float(used.get("cost_usd") or 0))
+        spent = parts.usd(float(used.get("cost_usd") or 0))
         lines += (
             f"<tr><td data-name=Part dir=auto>{escape(name)}</td>"
             f"<td data-name=Agent>{escape(task.assigned_agent)}</td>"
-            f"{numbers}<td class=num data-name=Cost>{cost}</td></tr>"
+            f"{numbers}<td class=num data-name=Cost>{spent}</td></tr>"
         )
     heads = "".join(f"<th class=num>{name}</th>" for name in (*_COLUMNS, "Cost"))
     return shown(
