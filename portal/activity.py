@@ -21,8 +21,8 @@ from base.errors import AIError
 from base.messages import Event, Kind, Status
 
 ASK_S = 2.0
-#: An answer of the watchdog is good for so long; that there was none, for longer.
-KEEP_S, NONE_KEEP_S = 2.0, 5.0
+#: The watchdog is asked again after so long, or after none came; the last answer stands meanwhile.
+KEEP_S, NONE_KEEP_S, OLD_S = 2.0, 5.0, 30.0
 #: A queue is compared with what it was about so long ago.
 BEFORE_S = 60.0
 SIGNS = frozenset({Kind.CHUNK, Kind.TASK, Kind.TEXT, Kind.TOOL, Kind.CRITERION, Kind.APPROVAL})
@@ -80,6 +80,8 @@ class Activity:
         self._lock = asyncio.Lock()
         self._asked_s = float("-inf")
         self._windows: Mapping[str, Any] | None = None
+        self._answered_s = float("-inf")
+        self._answers = False
         self._depths: deque[tuple[float, dict[str, int]]] = deque()
 
     def take(self, event: Event) -> None:
@@ -92,11 +94,14 @@ class Activity:
     async def windows(self) -> Mapping[str, Any] | None:
         """Each window's state, restarts, load: the watchdog's own view; None: it is silent."""
         async with self._lock:
-            keep_s = KEEP_S if self._windows is not None else NONE_KEEP_S
+            keep_s = KEEP_S if self._answers else NONE_KEEP_S
             if time.monotonic() - self._asked_s >= keep_s:
-                self._windows = await self._ask()
+                found = await self._ask()
                 self._asked_s = time.monotonic()
-            return self._windows
+                self._answers = found is not None
+                if found is not None:
+                    self._windows, self._answered_s = found, self._asked_s
+            return self._windows if self._asked_s - self._answered_s < OLD_S else None
 
     async def depths(self, agents: Sequence[str]) -> dict[str, Depth]:
         """How much waits on the agents' streams. Raises BusError."""

@@ -47,7 +47,7 @@ async def _fleet(desk: Desk, caller: Caller, client: Client, request: Request) -
         tiles = ui.html("").classes("tiles")
         silent = ui.label(
             "The watchdog does not answer: restarts, CPU and memory are unknown. "
-            "See `ai-infra status`."
+            "Run: ai-infra status"
         ).classes("notice bad")
         if caller.admin:
             _views(walls)
@@ -231,7 +231,7 @@ async def _one(desk: Desk, caller: Caller, client: Client, request: Request) -> 
         elif not caller.admin:
             ui.label(CLOSED).classes("notice")
         else:
-            ui.label("This window is not there now: see `ai-infra status`.").classes("notice")
+            ui.label("This window is not there now: run: ai-infra status").classes("notice")
         if caller.admin and name not in {"monitor", "logs"}:
             journal = Journal(desk, caller, name)
             await journal.build()
