@@ -23,10 +23,13 @@ from portal import ws
 from portal.auth import Caller, admin_only
 from portal.desk import Desk
 from portal.door import desk_of
+from portal.scopes import allow
 from portal.terminals import Screen, Window
 from portal.trail import event
 from portal.ws import GONE
 
+#: What an API token needs.
+SCOPE = "admin"
 CLOSE_NOT_YOURS = 4403
 CLOSE_NO_WINDOW = 4404
 CLOSE_WINDOW_ENDED = 4410
@@ -66,6 +69,7 @@ async def serve(websocket: WebSocket, window: str, typing: bool = False) -> None
         return
     desk = desk_of(websocket)
     try:
+        allow(caller, SCOPE)
         admin_only(caller)
         with desk.screens.take(caller.user_id):
             await _Look(desk, websocket, caller, typing=typing).run(window)
