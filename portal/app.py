@@ -13,7 +13,7 @@ from base.errors import AIError
 from base.limit import Limiter
 from base.settings import Settings
 from base.store import Store
-from portal import api, configuration, limits, pages, problems, ws
+from portal import api, configuration, limits, pages, problems, screens, ws
 from portal.api import ops
 from portal.auth import Auth
 from portal.desk import Desk
@@ -21,6 +21,7 @@ from portal.door import Door
 from portal.feed import Feed
 from portal.gauges import Gauges
 from portal.oauth import Providers
+from portal.terminals import Terminals
 from portal.trail import Trail
 
 
@@ -69,6 +70,8 @@ def create(settings: Settings, stop: asyncio.Event | None = None) -> FastAPI:
                 trail=trail,
                 gauges=Gauges(bus),
                 providers=Providers(settings, auth.derived("oauth flow")),
+                terminals=Terminals(settings),
+                screens=limits.Seats(screens.OPEN_MAX),
             )
             tasks = [
                 asyncio.create_task(feed.run(), name="feed"),
@@ -99,5 +102,6 @@ def create(settings: Settings, stop: asyncio.Event | None = None) -> FastAPI:
     api.install(app)
     app.add_api_route("/metrics", ops.metrics_page, include_in_schema=False)
     app.add_api_websocket_route("/ws", ws.serve)
+    app.add_api_websocket_route("/ws/terminals/{window}", screens.serve)
     pages.install(app, settings)
     return app

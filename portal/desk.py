@@ -19,6 +19,7 @@ from portal.feed import Feed
 from portal.gauges import Gauges
 from portal.limits import Seats
 from portal.oauth import Providers
+from portal.terminals import Terminals
 from portal.trail import Trail, event
 
 ASK_S = 10.0
@@ -38,6 +39,8 @@ class Desk:
     trail: Trail
     gauges: Gauges
     providers: Providers
+    terminals: Terminals
+    screens: Seats
 
     def tell(self, found: AuditEvent) -> None:
         """Have it written down; never waits."""

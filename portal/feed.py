@@ -16,9 +16,12 @@ from pydantic import ValidationError
 from base import log, metrics, streams
 from base.bus import Bus
 from base.messages import Event, Kind
+from portal.activity import Activity
 from portal.counts import Counts
 
 QUEUE_EVENTS = 1_000
+#: So many of the newest events tell a portal that starts what the agents are at.
+LOOK_BACK = 2_000
 Item = tuple[str, Event]
 
 
@@ -83,6 +86,7 @@ class Feed:
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
+        self.activity = Activity(bus)
         self._listeners: set[Listener] = set()
         self._counts = Counts()
         self.position = f"{int(time.time() * 1000) - 1000}-0"
@@ -90,6 +94,9 @@ class Feed:
     async def run(self) -> None:
         """Tail the stream and hand each event to the listeners it concerns."""
         logger = log.get("portal")
+        for cursor, event in await self._bus.newest_events(LOOK_BACK):
+            if place(cursor) <= place(self.position):
+                self.activity.take(event)
         async for batch in self._bus.tail(streams.EVENTS, after=self.position):
             for cursor, raw in batch:
                 try:
@@ -98,6 +105,7 @@ class Feed:
                     logger.warning("undecodable event skipped", cursor=cursor, error=str(error))
                     continue
                 self._counts.take(event)
+                self.activity.take(event)
                 for listener in self._listeners:
                     listener.put((cursor, event))
                 self.position = cursor

@@ -47,6 +47,7 @@ def install(app: FastAPI) -> None:
         audit,
     ):
         router.include_router(module.router)
+    router.include_router(agents.fleet_router)
     app.include_router(router)
     known = list(app.router.routes)
 

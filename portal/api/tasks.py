@@ -22,6 +22,7 @@ async def tasks(
     status: Status | None = None,
     agent: Annotated[str | None, Query(max_length=50)] = None,
     conversation_id: UUID | None = None,
+    words: Annotated[str, Query(max_length=200, pattern=r"^[^\x00]*$")] = "",
     limit: Annotated[int, Query(ge=1, le=200)] = 20,
     cursor: str | None = None,
 ) -> work.Tasks:
@@ -32,6 +33,7 @@ async def tasks(
         status=status,
         agent=agent,
         conversation_id=str(conversation_id) if conversation_id else None,
+        words=words,
         limit=limit,
         cursor=cursor,
     )
