@@ -149,8 +149,7 @@ async def archive(desk: Desk, caller: Caller, conversation_id: str) -> None:
     """Take it off the list. Nothing is deleted; twice is safe."""
     found = await conversation(desk, caller, conversation_id)
     await desk.store.execute(
-        "UPDATE conversations SET status = 'archived', updated_at = now()"
-        " WHERE id = $1 AND status = 'active'",
+        "UPDATE conversations SET status = 'archived' WHERE id = $1 AND status = 'active'",
         found.id,
     )
 

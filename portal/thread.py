@@ -95,6 +95,17 @@ async def branch(
     return Branch(turns=turns, more=len(rows) > limit, tip=tip, newest=tip == newest)
 
 
+async def turns(desk: Desk, caller: Caller, message_ids: list[str]) -> list[Turn]:
+    """Those messages of the caller's as turns, oldest first; unknown ones are left out."""
+    rows = await desk.store.fetch(
+        "SELECT m.* FROM messages AS m JOIN conversations AS c ON c.id = m.conversation_id"
+        " WHERE m.id = ANY($1::uuid[]) AND m.role = 'user' AND c.user_id = $2"
+        " ORDER BY m.created_at, m.id",
+        *([identity(one, "message") for one in message_ids], caller.user_id),
+    )
+    return await _turns(desk, rows[0]["conversation_id"], rows) if rows else []
+
+
 async def _turns(desk: Desk, conversation_id: str, rows: list[dict[str, Any]]) -> list[Turn]:
     ids = [row["id"] for row in rows]
     if not ids:
