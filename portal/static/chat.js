@@ -93,7 +93,7 @@
     list.replaceChildren(...files.map((one) => {
       const chip = document.createElement("li");
       chip.className = `chip ${one.error ? "bad" : one.id ? "ready" : "busy"}`;
-      if (one.picture) chip.append(Object.assign(document.createElement("img"), { src: one.picture, alt: "" }));
+      if (one.kind === "image") chip.append(Object.assign(document.createElement("img"), { src: `/api/attachments/${one.id}`, alt: "" }));
       const name = Object.assign(document.createElement("span"), { textContent: one.name });
       const more = one.error || (one.id ? size(one.bytes) : `${Math.round(one.part * 100)} %`);
       const off = Object.assign(document.createElement("button"), { textContent: "×", title: "Remove" });
@@ -104,7 +104,6 @@
     }));
   };
   const forget = (one) => {
-    if (one.picture) URL.revokeObjectURL(one.picture);
     files.splice(files.indexOf(one), 1);
     draw();
   };
@@ -118,7 +117,6 @@
     const name = file.name || "pasted.png";
     const one = { name, bytes: file.size, part: 0 };
     if (files.length >= Number(limits().files)) return said(`A message may bring ${limits().files} files.`);
-    if (/^image\/(png|jpeg|webp|gif)$/.test(file.type)) one.picture = URL.createObjectURL(file);
     files.push(one);
     if (file.size > Number(limits().fileBytes)) {
       one.error = `larger than ${size(Number(limits().fileBytes))}`;
@@ -130,7 +128,7 @@
     request.responseType = "json";
     request.upload.onprogress = (event) => { one.part = event.loaded / event.total; draw(); };
     request.onload = () => {
-      if (request.status === 201) Object.assign(one, { id: request.response.id, name: request.response.name });
+      if (request.status === 201) Object.assign(one, request.response);
       else one.error = request.response?.detail || "not taken";
       draw();
     };
