@@ -87,7 +87,7 @@ def build(
             .classes("composer")
             .props(f'data-file-bytes="{file_bytes}" data-files="{files}"')
         ):
-            ui.html('<ul class="chips" aria-label="Files to send" aria-live="polite"></ul>')
+            ui.html('<ul class="chips" aria-label="Attached files" aria-live="polite"></ul>')
             box = ui.textarea(placeholder="Message the agents").props(
                 'autogrow borderless dense aria-label="Message" maxlength=60000'
             )
