@@ -93,10 +93,10 @@ async def drop(desk: Desk, caller: Caller, attachment_id: str) -> None:
 
 async def _read(body: AsyncIterator[bytes], most: int, name: str) -> bytes:
     parts: list[bytes] = []
-    size = 0
+    got_bytes = 0
     async for part in body:
-        size += len(part)
-        if size > most:
+        got_bytes += len(part)
+        if got_bytes > most:
             raise InputError(f"{name} is larger than {most:,} bytes")
         parts.append(part)
     return b"".join(parts)

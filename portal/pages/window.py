@@ -22,8 +22,8 @@ from portal.feed import Item, place
 from portal.pages.blocks import Answer, Block
 from portal.thread import Turn
 
-PAGE = 20
-KEPT = 60
+#: Turns that a page opens with, that come at an edge, and that stay at most.
+PAGE, STEP, KEPT = 20, 12, 60
 REPLAY_BEFORE_MS = 2_000
 EDGES_JS = "window.aiEdges && window.aiEdges()"
 ACT_JS = """(event) => {
@@ -108,7 +108,7 @@ class Window:
             return
         here, first = self._desk.feed.position, next(iter(self._blocks))
         found = await thread.branch(
-            self._desk, self._caller, self._conversation_id, at=self.tip, before=first, limit=PAGE
+            self._desk, self._caller, self._conversation_id, at=self.tip, before=first, limit=STEP
         )
         self._more = found.more
         self._put(await self._made(found.turns, here), above=True)
@@ -123,7 +123,7 @@ class Window:
         if not self._below:
             return
         here = self._desk.feed.position
-        wanted, self._below = self._below[:PAGE], self._below[PAGE:]
+        wanted, self._below = self._below[:STEP], self._below[STEP:]
         turns = await thread.turns(self._desk, self._caller, wanted)
         self._put(await self._made(turns, here))
         while len(self._blocks) > KEPT:
