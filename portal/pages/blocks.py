@@ -127,6 +127,9 @@ class Block:
     def paint(self, answer: Answer, may: Callable[[Approval], bool]) -> None:
         """Bring what changed onto the page."""
         run = self.run
+        busy = "false" if run.ended else "true"  # read out once it is whole
+        if self.box.props.get("aria-busy") != busy:
+            self.box.props(f"aria-busy={busy}")
         _set(self._mine, "" if self.editing else said.mine(self.turn))
         _set(self._panel, draw.panel(run) if run.steps or not run.answer else "")
         _set(self._answered, draw.answer(run))
