@@ -24,9 +24,7 @@ BODY = {
 }
 
 
-@router.post(
-    "", status_code=201, openapi_extra=BODY, dependencies=[need("tasks:write")]
-)
+@router.post("", status_code=201, openapi_extra=BODY, dependencies=[need("tasks:write")])
 async def take(
     desk: At,
     caller: Asking,
@@ -60,9 +58,7 @@ async def give(desk: At, caller: Asking, attachment_id: UUID) -> Response:
     )
 
 
-@router.delete(
-    "/{attachment_id}", status_code=204, dependencies=[need("tasks:write")]
-)
+@router.delete("/{attachment_id}", status_code=204, dependencies=[need("tasks:write")])
 async def drop(desk: At, caller: Asking, attachment_id: UUID) -> None:
     """Take back a file that no message has yet."""
     await attachments.drop(desk, caller, str(attachment_id))

@@ -83,9 +83,7 @@ async def branch(
     )
 
 
-@router.get(
-    "/{conversation_id}/export", response_class=Response, dependencies=[need("tasks:read")]
-)
+@router.get("/{conversation_id}/export", response_class=Response, dependencies=[need("tasks:read")])
 async def export(
     desk: At,
     caller: Asking,

@@ -10,7 +10,7 @@ from nicegui.elements.html import Html
 from base.approvals import Approval
 from base.messages import Event, Kind, answer_id
 from portal import thread, work
-from portal.pages import asks, draw, said, view
+from portal.pages import draw, said, view, waiting
 from portal.talk import Said
 from portal.thread import Turn
 
@@ -143,7 +143,9 @@ class Block:
             self._asked.clear()
             with self._asked:
                 for approval_id in sorted(wanted, key=lambda one: self.approvals[one].created_at):
-                    asks.draw(self.approvals[approval_id], answer, may(self.approvals[approval_id]))
+                    waiting.draw(
+                        self.approvals[approval_id], answer, may(self.approvals[approval_id])
+                    )
 
     def edit(self, save: Callable[[str], Awaitable[None]], cancel: Callable[[], None]) -> None:
         """Turn the message into a box to write in."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Awaitable, Callable
 from html import escape
 
 from nicegui import ui
 
 from base.approvals import Approval
-from portal.pages import parts
+from portal.pages import ask, parts
 from portal.pages.marks import shown
 
 Answer = Callable[[Approval, bool, str], Awaitable[bool]]
+MAY = "You or an admin may answer."
 DENIED_ONLY = "This needs an admin's leave; you may deny it."
 
 
@@ -28,13 +28,17 @@ def draw(approval: Approval, answer: Answer, may: bool) -> None:
             'outlined dense maxlength=500 aria-label="Reason"'
         )
         with ui.element("div").classes("line"):
-            ui.label("" if may else DENIED_ONLY).classes("hint")
+            ui.label(MAY if may else DENIED_ONLY).classes("hint")
             ui.element("div").classes("grow")
             deny = ui.button("Deny", color=None).props("flat no-caps").classes("quiet")
             approve = ui.button("Approve", color=None).props("unelevated no-caps").classes("main")
         approve.set_enabled(may)
 
         async def say(word: bool) -> None:
+            if word and approval.risk in ask.TWICE:
+                told = f"{ask.command(approval)} — {ask.RISKS[approval.risk]}"
+                if not await parts.sure(f"Approve this {approval.risk} risk?", told, "Approve"):
+                    return
             deny.disable()
             approve.disable()
             if not await answer(approval, word, str(reason.value or "")):
@@ -46,22 +50,18 @@ def draw(approval: Approval, answer: Answer, may: bool) -> None:
 
 
 def _words(approval: Approval) -> str:
-    asked = approval.request
-    exact = shlex.join(asked.argv) if asked.argv else asked.host or asked.tool
-    rows = {"Agent": asked.agent, "In": asked.cwd, "Address": asked.host or ""}
-    rows["Why, in its own words"] = asked.reason
-    rows["Files"] = ", ".join(one.path for one in asked.operands)
-    listed = "".join(
-        f"<dt>{name}</dt><dd dir=auto>{escape(text)}</dd>" for name, text in rows.items() if text
-    )
-    taint = (
-        "<p class=taint>The task has read text from outside; look twice.</p>"
-        if asked.tainted
+    request = approval.request
+    reason = (
+        f"<p dir=auto><b>{escape(request.agent)} says:</b> {escape(request.reason)}</p>"
+        if request.reason.strip()
         else ""
     )
     return shown(
-        f"<header>{parts.pill(f'{approval.risk} risk', parts.tone(approval.risk))}"
-        f"<b>{escape(asked.agent)} asks for leave</b><small>until {parts.when(approval.expires_at)}"
-        f"</small></header><p dir=auto>{escape(approval.sentence)}</p>"
-        f"<pre><code>{escape(exact)}</code></pre>{taint}<dl>{listed}</dl>"
+        f"<header>{parts.pill(f'{approval.risk} risk', ask.tone(approval.risk))}"
+        f"<b>{escape(request.agent)} asks for leave</b>{ask.tainted(approval)}"
+        f"<small>until {parts.when(approval.expires_at)}</small></header>"
+        f"<p dir=auto>{escape(approval.sentence)}</p>"
+        f"<pre class=command><code>{escape(ask.command(approval))}</code></pre>{reason}"
+        f"<details><summary>All that the answer is bound to</summary>{ask.details(approval)}"
+        "</details>"
     )
