@@ -86,10 +86,17 @@ class NewConversation(BaseModel, extra="forbid", frozen=True):
 
 
 class Send(BaseModel, extra="forbid", frozen=True):
-    """A message for the agents. `priority` 1 to 10, higher first; `agent` skips the planning."""
+    """A message for the agents. `priority` 1 to 10, higher first; `agent` skips the planning.
+
+    `attachments`: ids of `POST /api/attachments`. `follows`: the person's message that this one
+    comes after, left out for the newest; `edits`: the one whose place it takes, in a branch of
+    its own.
+    """
 
     content: Annotated[Text, AfterValidator(_message)]
-    attachments: list[Text] = Field(default_factory=list, max_length=20)
+    attachments: list[UUID] = Field(default_factory=list, max_length=20)
+    follows: UUID | None = None
+    edits: UUID | None = None
     effort: Annotated[Effort | None, BeforeValidator(_effort)] = None
     agent: Name | None = None
     workspace: Text = Field("main", pattern=WORKSPACE)

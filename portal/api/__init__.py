@@ -9,6 +9,7 @@ from starlette.routing import Match
 from portal.api import (
     agents,
     approvals,
+    attachments,
     audit,
     auth,
     conversations,
@@ -39,6 +40,7 @@ def install(app: FastAPI) -> None:
         users,
         tokens,
         conversations,
+        attachments,
         tasks,
         agents,
         approvals,

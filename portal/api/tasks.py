@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 
 from base.messages import Status
-from portal import work
+from portal import recalled, work
 from portal.door import Asking, At, Key, need
 from portal.shapes import Steer
 
@@ -43,6 +43,12 @@ async def tasks(
 async def task(desk: At, caller: Asking, task_id: UUID) -> work.TaskWhole:
     """A task with its subtasks and logs."""
     return await work.task_whole(desk, caller, str(task_id))
+
+
+@router.get("/{task_id}/memories", dependencies=[need("memory:read")])
+async def memories(desk: At, caller: Asking, task_id: UUID) -> recalled.GivenAll:
+    """Which memories the task, or the parts of the request, were given, and why."""
+    return await recalled.given(desk, caller, str(task_id))
 
 
 @router.post("/{task_id}/cancel", dependencies=[need("tasks:write")])
