@@ -8,9 +8,9 @@ conversation, a vector) adds nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from pai.shapes import Collection, Item, Tier
 from pai.warm import Hit
 
 Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
+#: More places than a series has.
+SERIES_MAX = 2**33
 #: A text of so many stems is as long as one can wish; more adds nothing.
 STEMS_ENOUGH = 24
 LENGTHS = np.log1p(np.arange(STEMS_ENOUGH + 1, dtype=float))
@@ -61,10 +64,12 @@ class Weights:
 
 
 WEIGHTS = Weights()
+#: What can speak for a memory, by the names of their weights.
+PARTS = tuple(field.name for field in fields(Weights))
+_SPEAKING = tuple(at for at, name in enumerate(PARTS) if name in SPEAKING)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class Candidate(NamedTuple):  # as `Hit`
     """words: BM25, 0 for none; dense: cosine, None where the look did not list it. collection:
     where the warm store has it. payload: None while nobody needed it.
     """
@@ -87,13 +92,17 @@ class Candidate:
         return str(self.whole["text"])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ranked:
-    """`parts`: what spoke how much for it, by the name of its weight."""
+class Ranked(NamedTuple):  # as `Hit`
+    """worth: how much of `PARTS` spoke for it, the last of them only once it was reranked."""
 
     candidate: Candidate
     score: float
-    parts: Mapping[str, float]
+    worth: Sequence[float]
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """What spoke how much for it, by the name of its weight."""
+        return {name: value for name, value in zip(PARTS, self.worth, strict=False) if value}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,15 +156,11 @@ def rank(
         **_times(question, candidates, now),
     }
     parts["when_told"] = parts["tells_time"] * question.asks_when
-    worth = np.array([getattr(weights, name) * values for name, values in parts.items()])
+    worth = np.array([getattr(weights, name) * parts[name] for name in PARTS[:-1]])
     total: Floats = worth.sum(axis=0)
     rows, totals = worth.T.tolist(), total.tolist()
     return [
-        Ranked(
-            candidate=candidates[at],
-            score=totals[at],
-            parts={name: value for name, value in zip(parts, rows[at], strict=True) if value},
-        )
+        Ranked(candidate=candidates[at], score=totals[at], worth=rows[at])
         for at in np.argsort(-total, kind="stable").tolist()
     ]
 
@@ -172,7 +177,7 @@ def reranked(
         Ranked(
             candidate=first[at].candidate,
             score=first[at].score,
-            parts={**first[at].parts, "rerank": float(told[at])},
+            worth=(*first[at].worth, float(told[at])),
         )
         for at in order
     ] + list(rest)
@@ -182,7 +187,7 @@ def speaks(one: Ranked) -> bool:
     """Whether anything of the question speaks for it; else it was only among the nearest."""
     candidate = one.candidate
     alike = candidate.dense is not None and candidate.dense >= DENSE_FLOOR
-    return alike or candidate.words > 0 or not SPEAKING.isdisjoint(one.parts)
+    return alike or candidate.words > 0 or any(one.worth[at] for at in _SPEAKING)
 
 
 def item(one: Ranked, question: Question) -> Item:
@@ -204,28 +209,48 @@ def _matches(candidates: Sequence[Candidate], kinds: Sequence[Traits]) -> dict[s
     dense = _standard(
         np.array([floor if one.dense is None else one.dense for one in candidates], dtype=float)
     )
-    places = [one.brief.place for one in candidates]
-    row = {place: at for at, place in enumerate(places) if place is not None}
-    above: list[float] = (lexical - lexical.min()).tolist()
-    above_dense: list[float] = (dense - dense.min()).tolist()
-    near, far, answer = ([0.0] * len(candidates) for _ in range(3))
-    for at, place in enumerate(places):
-        if place is None:
-            continue
-        series, seq = place
-        before = row.get((series, seq - 1))
-        for into, step in ((near, -1), (near, 1), (far, -2), (far, 2)):
-            other = row.get((series, seq + step))
-            if other is not None:
-                into[at] += above[other]
-        if (
-            before is not None
-            and kinds[before].asks
-            and candidates[at].brief.speaker != candidates[before].brief.speaker
-        ):
-            answer[at] = above[before] + above_dense[before]
-    around = {"near": np.array(near), "far": np.array(far), "answer": np.array(answer)}
-    return {"words": lexical, "dense": dense, **around}
+    beside = _beside(candidates)
+    before = beside[-1]
+    above, above_dense = lexical - lexical.min(), dense - dense.min()
+    asks = np.array([kind.asks for kind in kinds])
+    number: dict[str, int] = {}
+    by = np.array([number.setdefault(one.brief.speaker, len(number)) for one in candidates])
+    answers = (before >= 0) & asks[before] & (by[before] != by)
+    return {
+        "words": lexical,
+        "dense": dense,
+        "near": _at(above, before) + _at(above, beside[1]),
+        "far": _at(above, beside[-2]) + _at(above, beside[2]),
+        "answer": np.where(answers, above[before] + above_dense[before], 0.0),
+    }
+
+
+def _beside(candidates: Sequence[Candidate]) -> dict[int, Rows]:
+    """By how many steps away (-2 to 2): the row of who stands there in its series, -1 for nobody.
+    Of several in one place the last.
+    """
+    nobody = np.full(len(candidates), -1)
+    places = [(at, one.brief.place) for at, one in enumerate(candidates)]
+    number: dict[str, int] = {}
+    rows, keys = [], []
+    for at, place in places:
+        if place is not None:
+            rows.append(at)
+            keys.append(number.setdefault(place[0], len(number)) * SERIES_MAX + place[1])
+    found = {step: nobody.copy() for step in (-2, -1, 1, 2)}
+    if rows:
+        own = np.array(keys, dtype=np.int64)
+        order = np.argsort(own, kind="stable")
+        ordered, at_row = own[order], np.array(rows)[order]
+        for step, into in found.items():
+            last = np.searchsorted(ordered, own + step, side="right") - 1
+            into[rows] = np.where(ordered[last] == own + step, at_row[last], -1)
+    return found
+
+
+def _at(values: Floats, rows: Rows) -> Floats:
+    """The value of each row; 0 for nobody."""
+    return np.where(rows >= 0, values[rows], 0.0)
 
 
 def _speakers(question: Question, candidates: Sequence[Candidate]) -> Floats:

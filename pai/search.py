@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -175,7 +174,7 @@ async def _items(
         for one in some:
             candidate = whole.get(one.candidate.id)
             if candidate is not None and keep.fits(candidate.whole):
-                items.append(recall.item(replace(one, candidate=candidate), question))
+                items.append(recall.item(one._replace(candidate=candidate), question))
     return items
 
 
@@ -189,7 +188,7 @@ async def _whole(stores: Stores, candidates: Sequence[Candidate]) -> list[Candid
     for collection, ids in missing.items():
         payloads |= {one.id: one.payload for one in await stores.warm.get(collection, ids)}
     return [
-        one if one.payload is not None else replace(one, payload=payloads[one.id])
+        one if one.payload is not None else one._replace(payload=payloads[one.id])
         for one in candidates
         if one.payload is not None or one.id in payloads
     ]
@@ -199,7 +198,7 @@ async def _rerank(stores: Stores, query: Query, ranked: list[Ranked]) -> list[Ra
     """As the cross-encoder has it; as it was when that does not answer."""
     whole = await _whole(stores, [one.candidate for one in ranked[:RERANK]])
     by_id = {one.id: one for one in whole}
-    read = [replace(one, candidate=by_id.get(one.candidate.id, one.candidate)) for one in ranked]
+    read = [one._replace(candidate=by_id.get(one.candidate.id, one.candidate)) for one in ranked]
     ranked = [one for at, one in enumerate(read) if at >= RERANK or one.candidate.id in by_id]
     texts = [one.text[:RERANK_CHARS] for one in whole]
     if not texts:
