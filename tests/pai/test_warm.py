@@ -6,6 +6,7 @@ import asyncio
 import uuid
 import warnings
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from warm_stand_in import KEY, StandIn, stand_in
 
 from base.errors import ConflictError, InputError, WarmError
 from base.settings import load
+from pai.brief import Brief
 from pai.warm import COLLECTIONS, Keep, Look, Point, Sparse, Warm, open_warm
 from pai.warm_edge import EdgeWarm
 from pai.warm_server import ServerWarm
@@ -73,6 +75,29 @@ async def test_what_is_nearest_in_meaning_comes_first(warm: Warm) -> None:
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
     expected = float(unit(7) @ unit(int(uuid.UUID(hits[1].id))))
     assert hits[1].score == pytest.approx(expected, abs=1e-3)
+
+
+async def test_without_payloads_the_same_is_found_and_its_brief_is_as_the_payload(
+    warm: Warm,
+) -> None:
+    await warm.put("memories", [point(n) for n in range(1, 30)])
+    await warm.put("memories", [point(n, kind="rule") for n in (3, 4)])
+    await warm.set("memories", id_of(5), {"agent": "qa", "tainted": True})
+    await warm.remove("memories", [id_of(6)])
+    looks = [dense(4, limit=20), asked("tea disk")]
+    for keep in (MINE, replace(MINE, any_of={**MINE.any_of, "tainted": [False]})):
+        whole = await warm.search("memories", looks, keep)
+        found = await warm.search("memories", looks, keep, whole=False)
+        assert [[(hit.id, hit.score) for hit in hits] for hits in found] == [
+            [(hit.id, hit.score) for hit in hits] for hits in whole
+        ]
+        for hit, same in zip(found[0], whole[0], strict=True):
+            assert same.payload is not None
+            assert hit.brief == same.brief == Brief.of(same.payload)
+    briefs = {hit.id: hit.brief for hit in (await warm.search("memories", [dense(1, 99)], MINE))[0]}
+    assert len(briefs) == 28
+    assert (briefs[id_of(3)].kind, briefs[id_of(5)].agent) == ("rule", "qa")
+    assert [id for id, one in briefs.items() if one.tainted] == [id_of(5)]
 
 
 async def test_words_find_by_stem_and_a_rare_word_weighs_more(warm: Warm) -> None:
