@@ -70,10 +70,11 @@ def document(text: str) -> Sparse:
 def weigh(words: Sequence[str], *, average_length: float = AVERAGE_LENGTH) -> Sparse:
     """The weights of these stems; what they occur in is as long as all of them together."""
     norm = K1 * (1 - B + B * len(words) / average_length)
-    weights = {  # of two stems with one number the more frequent counts
-        _number(stem): often * (K1 + 1) / (often + norm)
-        for stem, often in reversed(Counter(words).most_common())
-    }
+    weights: dict[int, float] = {}
+    for stem, often in Counter(words).items():
+        number, weight = _number(stem), often * (K1 + 1) / (often + norm)
+        if weights.get(number, 0.0) < weight:
+            weights[number] = weight
     return Sparse(indices=tuple(weights), values=tuple(weights.values()))
 
 
