@@ -19,8 +19,8 @@ CHECKED = frozenset({"user_id", "agent", "kind", "conversation_id", "tainted"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Brief:
-    """series, seq: its place in a conversation or document, None what stands alone. at_s: when it
-    was said, in Unix seconds.
+    """series: its conversation or document; seq: its place there. at_s: when it was said, in Unix
+    seconds.
     """
 
     user_id: Any
@@ -36,9 +36,8 @@ class Brief:
 
     @classmethod
     def of(cls, payload: Mapping[str, Any]) -> Brief:
-        at, seq = payload.get("created_at"), payload.get("seq")
+        at = payload.get("created_at")
         conversation_id = _one(payload.get("conversation_id"))
-        series = conversation_id or _one(payload.get("file")) or None
         return cls(
             user_id=_one(payload.get("user_id")),
             agent=_one(payload.get("agent")),
@@ -46,8 +45,8 @@ class Brief:
             conversation_id=conversation_id,
             tainted=payload.get("tainted"),
             speaker=_one(payload.get("speaker", "")),
-            series=series if seq is not None else None,
-            seq=seq if series else None,
+            series=conversation_id or _one(payload.get("file")) or None,
+            seq=payload.get("seq"),
             at_s=datetime.fromisoformat(at).timestamp() if at else 0.0,
             traits=_traits(payload),
         )

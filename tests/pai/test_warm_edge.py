@@ -297,7 +297,7 @@ async def test_an_estimate_that_lies_shows_nobody_elses(
     await warm.put("memories", [point(n, "ann" if n % 2 else "bob") for n in range(20)])
     monkeypatch.setattr(Shard, "likely", lambda _shard, keep: replace(keep, any_of={}))
     [hits] = await warm.search("memories", [dense(2, limit=20)], MINE)
-    assert {hit.payload["user_id"] for hit in hits} == {"ann"}
+    assert {hit.brief.user_id for hit in hits} == {"ann"}
     assert len(hits) == 10
 
 
