@@ -145,7 +145,7 @@ async def twins(db: Statements, hashes: Sequence[str]) -> list[Row]:
     """The cards with one of those hashes that may take in an exact duplicate."""
     return await db.fetch(
         "SELECT id, user_id, collection, hash, tainted, phase, outcome, seq FROM memory"
-        " WHERE hash = ANY($1::text[]) AND collection <> 'conversations' AND seq IS NULL"
+        " WHERE hash = ANY($1::bpchar[]) AND collection <> 'conversations' AND seq IS NULL"
         " AND NOT leaving",
         list(hashes),
     )

@@ -51,7 +51,7 @@ async def _nearest(stores: Stores, row: cards.Row, vector: Floats) -> list[str]:
         any_of={"user_id": [row["user_id"]], "tainted": [row["tainted"]]}, not_ids=[row["id"]]
     )
     look = Look(name=DENSE, vector=vector, limit=NEAREST, model=row["vector_of"])
-    (hits,) = await stores.warm.search(row["collection"], [look], keep)
+    (hits,) = await stores.warm.search(row["collection"], [look], keep, whole=False)
     if row["collection"] == "memories":
         hits = [*hits, *stores.index.search([look], keep)[0]]
     floor = stores.rules.duplicates.similarity

@@ -96,7 +96,7 @@ class Index:
         for row, score in sorted(scores.items(), key=lambda pair: -pair[1]):
             point = self._points[row]
             if point is not None and matches(point, keep):
-                found.append(Hit(id=point.id, score=score, payload=point.payload))
+                found.append(Hit.of(point.id, score, point.payload))
                 if len(found) == look.limit:
                     break
         return found

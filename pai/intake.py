@@ -6,11 +6,11 @@ The card is committed before anything else happens; whoever dies afterwards find
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from base import log
 from base.errors import BusError, ConflictError, InputError
@@ -61,14 +61,15 @@ async def place(
     or those that the worker makes within `wait_s`, if any. Safe twice; what was removed or changed
     meanwhile is left alone.
     """
+    if vectors is not None:
+        async with stores.lock:
+            await _place(stores, memories, vectors)
+        return
     priority: Literal["query", "bulk"] = "query" if len(memories) == 1 else "bulk"
     for start in range(0, len(memories), BATCH):
         part = memories[start : start + BATCH]
-        if vectors is None:
-            texts = [points.said(memory) for memory in part]
-            own = await stores.meaning.of(texts, priority, wait_s)
-        else:
-            own = replace(vectors, matrix=vectors.matrix[start : start + BATCH])
+        texts = [points.said(memory) for memory in part]
+        own = await stores.meaning.of(texts, priority, wait_s)
         async with stores.lock:
             await _place(stores, part, own)
 
@@ -90,7 +91,10 @@ async def _record(
 ) -> tuple[list[str], list[Memory]]:
     known = await cards.known(tx, [memory.id for memory in memories])
     hashes = [cards.fingerprint(memory) for memory in memories]
-    twins = {_alike(row, row["hash"]): row["id"] for row in await cards.twins(tx, hashes)}
+    twins: dict[tuple[Any, ...], str] = {
+        (row["user_id"], row["collection"], row["tainted"], row["hash"]): row["id"]
+        for row in await cards.twins(tx, hashes)
+    }
     ids: list[str] = []
     new: dict[str, Memory] = {}
     changed: list[Memory] = []
@@ -110,7 +114,7 @@ async def _record(
             continue
         if row is not None:  # it was merged and now says something else
             await tx.execute("DELETE FROM memory_merged WHERE id = $1", memory.id)
-        alike = _alike(memory.model_dump(mode="json"), digest)
+        alike = (memory.user_id, memory.collection.value, memory.tainted, digest)
         if tiers.mergeable(memory) and alike in twins:
             repeats.append((twins[alike], memory))
             ids.append(twins[alike])
@@ -141,11 +145,21 @@ async def _place(stores: Stores, memories: Sequence[Memory], vectors: Vectors | 
             warm.setdefault(memory.collection, []).append(made)
         elif row["tier"] == Tier.HOT:
             hot.append((memory, made))
-    for collection, made_points in warm.items():
-        await stores.warm.put(collection, made_points)
     stores.index.put([made for _, made in hot])
-    placed = [made.id for some in warm.values() for made in some] + [made.id for _, made in hot]
-    await cards.placed(stores.store, placed, model)
+    await _placed(stores, [made for _, made in hot], model)
+    noted: asyncio.Task[None] | None = None
+    try:
+        for collection, made_points in warm.items():
+            for start in range(0, len(made_points), BATCH):
+                part = made_points[start : start + BATCH]
+                await stores.warm.put(collection, part)
+                if noted is not None:
+                    await noted
+                # the cards of one part while the next is put
+                noted = asyncio.create_task(_placed(stores, part, model), name="placed")
+    finally:
+        if noted is not None:
+            await noted
     try:
         await stores.shared.put([memory for memory, _ in hot])
     except BusError as error:  # the card is there; maintenance fills Redis again
@@ -157,15 +171,17 @@ def _hashes(was: object) -> list[str]:
     return [one for one in was if isinstance(one, str)] if isinstance(was, list) else []
 
 
-def _alike(row: dict[str, object], digest: str) -> tuple[object, ...]:
-    return (row["user_id"], row["collection"], row["tainted"], digest)
+async def _placed(stores: Stores, made: Sequence[Point], model: str) -> None:
+    if made:
+        await cards.placed(stores.store, [one.id for one in made], model)
 
 
 def checked(memory: Memory) -> Memory:
     """As it can be stored. Raises InputError."""
     id = identity(memory.id)
     for name in cards.FIELDS:
-        value = getattr(memory, name)
+        if not (value := getattr(memory, name)):
+            continue
         for text in (value,) if isinstance(value, str) else value if name == "tags" else ():
             storable(text, name)
     return memory if id == memory.id else memory.model_copy(update={"id": id})

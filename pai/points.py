@@ -8,12 +8,16 @@ from typing import Any
 
 from pai import words
 from pai.cards import fingerprint
+from pai.question import traits
 from pai.shapes import Collection, Memory
 from pai.warm import Floats, Point
 
 DENSE, WORDS = "dense", "words"
-#: Fields of a memory as it stands in a payload.
-_ONLY_CARD = ("tier", "utility_score", "support", "hash", "extracted_at", "updated_at")
+#: What a payload has beside the fields of a memory.
+_BESIDE = frozenset({
+    "tier", "utility_score", "support", "hash", "extracted_at", "updated_at",
+    "stems", "asks", "tells_time",
+})  # fmt: skip
 
 
 def said(memory: Memory) -> str:
@@ -30,17 +34,23 @@ def point(
     memory: Memory, vector: Floats | None, *, model: str = "", card: Mapping[str, Any] | None = None
 ) -> Point:
     """With words always, with the dense vector when there is one."""
+    stems = words.stems(told(memory))
     return Point(
         id=memory.id,
-        payload=payload(memory, card),
+        payload=payload(memory, card, None if memory.applies_when else len(stems)),
         dense={} if vector is None else {DENSE: vector},
-        sparse={WORDS: words.document(told(memory))},
+        sparse={WORDS: words.weigh(stems)},
         model=model if vector is not None else "",
     )
 
 
-def payload(memory: Memory, card: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The memory with its times in UTC, and the seed plan's fields by their names."""
+def payload(
+    memory: Memory, card: Mapping[str, Any] | None, stems: int | None = None
+) -> dict[str, Any]:
+    """The memory with its times in UTC, the seed plan's fields by their names, and what its text
+    is like, `stems` being how many it has if that is known.
+    """
+    like = traits(memory.text, stems)
     found = memory.model_dump(mode="json", exclude_defaults=True)
     found |= {
         "id": memory.id,
@@ -50,6 +60,9 @@ def payload(memory: Memory, card: Mapping[str, Any] | None) -> dict[str, Any]:
         "tainted": memory.tainted,
         "created_at": memory.created_at.astimezone(UTC).isoformat(),
         "hash": fingerprint(memory),
+        "stems": like.stems,
+        "asks": like.asks,
+        "tells_time": like.tells_time,
     }
     if card is not None:
         found |= {
@@ -67,5 +80,5 @@ def payload(memory: Memory, card: Mapping[str, Any] | None) -> dict[str, Any]:
 def memory_of(found: Mapping[str, Any]) -> Memory:
     """The memory in a payload."""
     return Memory.model_validate(
-        {name: value for name, value in found.items() if name not in _ONLY_CARD}
+        {name: value for name, value in found.items() if name not in _BESIDE}
     )

@@ -111,20 +111,22 @@ class Traits:
     asks: bool
     tells_time: bool
 
+    @classmethod
+    @lru_cache(maxsize=4_096)
+    def of(cls, stems: int, asks: bool, tells_time: bool) -> Traits:
+        """The same one for the same values: all memories have some."""
+        return cls(stems=stems, asks=asks, tells_time=tells_time)
 
-def traits(text: str) -> Traits:
+
+def traits(text: str, stems: int | None = None) -> Traits:
+    """stems: how many the whole text has, when that is known already."""
     if len(text) > HEAD_CHARS + TAIL_CHARS:
         text = f"{text[:HEAD_CHARS]} {text[-TAIL_CHARS:]}"
-    return _traits(text)
-
-
-@lru_cache(maxsize=8_192)
-def _traits(text: str) -> Traits:
-    tokens = _TOKEN.findall(text.casefold())
-    return Traits(
-        stems=len(words.stems(text)),
-        asks=bool(_ASKS.search(text.rstrip())),
-        tells_time=any(token in _TELLS_TIME or token.isdigit() for token in tokens),
+    return Traits.of(
+        len(words.stems(text)) if stems is None else stems,
+        bool(_ASKS.search(text.rstrip())),
+        not _TELLS_TIME.isdisjoint(tokens := _TOKEN.findall(text.casefold()))
+        or any(token.isdigit() for token in tokens),
     )
 
 

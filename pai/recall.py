@@ -7,24 +7,29 @@ conversation, a vector) adds nothing.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from typing import Any
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pai.brief import Brief
 from pai.points import DENSE, WORDS, memory_of
-from pai.question import Question, Traits, held, names, traits
-from pai.shapes import Item, Tier
+from pai.question import Question, Traits, held, names
+from pai.shapes import Collection, Item, Tier
 from pai.warm import Hit
 
 Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
+#: More places than a series has.
+SERIES_MAX = 2**33
 #: A text of so many stems is as long as one can wish; more adds nothing.
 STEMS_ENOUGH = 24
+LENGTHS = np.log1p(np.arange(STEMS_ENOUGH + 1, dtype=float))
 HALF_LIFE_DAYS = 30.0
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: A cosine below says nothing: texts that have nothing to do with each other reach it.
 DENSE_FLOOR = 0.2
 #: What can speak for a memory that has neither the question's words nor its meaning.
@@ -59,48 +64,74 @@ class Weights:
 
 
 WEIGHTS = Weights()
+#: What can speak for a memory, by the names of their weights.
+PARTS = tuple(field.name for field in fields(Weights))
+_SPEAKING = tuple(at for at, name in enumerate(PARTS) if name in SPEAKING)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """words: BM25, 0 for none; dense: cosine, None where the look did not list it."""
+class Candidate(NamedTuple):  # as `Hit`
+    """words: BM25, 0 for none; dense: cosine, None where the look did not list it. collection:
+    where the warm store has it. payload: None while nobody needed it.
+    """
 
     id: str
     tier: Tier
-    payload: Mapping[str, Any]
+    brief: Brief
+    collection: str = Collection.MEMORIES
+    payload: Mapping[str, Any] | None = None
     words: float = 0.0
     dense: float | None = None
 
     @property
-    def text(self) -> str:
-        return str(self.payload["text"])
+    def whole(self) -> Mapping[str, Any]:
+        assert self.payload is not None, "its payload was not read"
+        return self.payload
 
     @property
-    def place(self) -> tuple[str, int] | None:
-        """(series, number in it), None for what stands alone."""
-        series = self.payload.get("conversation_id") or self.payload.get("file")
-        seq = self.payload.get("seq")
-        return (series, seq) if series and seq is not None else None
+    def text(self) -> str:
+        return str(self.whole["text"])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ranked:
-    """`parts`: what spoke how much for it, by the name of its weight."""
+class Ranked(NamedTuple):  # as `Hit`
+    """worth: how much of `PARTS` spoke for it, the last of them only once it was reranked."""
 
     candidate: Candidate
     score: float
-    parts: Mapping[str, float]
+    worth: Sequence[float]
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """What spoke how much for it, by the name of its weight."""
+        return {name: value for name, value in zip(PARTS, self.worth, strict=False) if value}
 
 
-def gather(lists: Iterable[tuple[Tier, str, Sequence[Hit]]]) -> list[Candidate]:
-    """One candidate an id, of the hits of all looks: (tier, name of the look, its hits)."""
-    found: dict[str, dict[str, Any]] = {}
-    for tier, name, hits in lists:
-        for hit in hits:
-            one = found.setdefault(hit.id, {"id": hit.id, "tier": tier, "payload": hit.payload})
-            key = {WORDS: "words", DENSE: "dense"}[name]
-            one[key] = max(one.get(key, hit.score), hit.score)
-    return [Candidate(**one) for one in found.values()]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """What one look, of that name, found in one place."""
+
+    tier: Tier
+    name: str
+    hits: Sequence[Hit]
+    collection: str = Collection.MEMORIES
+
+
+def gather(lists: Iterable[Listed]) -> list[Candidate]:
+    """One candidate an id, of the hits of all looks."""
+    first: dict[str, tuple[Listed, Hit]] = {}
+    scores: dict[str, dict[str, float]] = {WORDS: {}, DENSE: {}}
+    for one in lists:
+        mine = scores[one.name]
+        for hit in one.hits:
+            first.setdefault(hit.id, (one, hit))
+            mine[hit.id] = max(mine.get(hit.id, hit.score), hit.score)
+    words, dense = scores[WORDS], scores[DENSE]
+    return [
+        Candidate(
+            id=id, tier=one.tier, brief=hit.brief, collection=one.collection, payload=hit.payload,
+            words=words.get(id, 0.0), dense=dense.get(id),
+        )
+        for id, (one, hit) in first.items()
+    ]  # fmt: skip
 
 
 def rank(
@@ -109,29 +140,27 @@ def rank(
     now: datetime,
     weights: Weights = WEIGHTS,
 ) -> list[Ranked]:
-    """All of them, best first; equals in the order of their ids."""
+    """All of them, best first; equals in the order of their ids. Where the question names people,
+    what nobody said must have its payload.
+    """
     if not candidates:
         return []
     candidates = sorted(candidates, key=lambda one: one.id)
-    kinds = [traits(one.text) for one in candidates]
+    kinds = [one.brief.traits for one in candidates]
     parts = {
         **_matches(candidates, kinds),
         "speaker": _speakers(question, candidates),
         "asks": np.array([kind.asks for kind in kinds], dtype=float),
-        "length": np.array([math.log1p(min(kind.stems, STEMS_ENOUGH)) for kind in kinds]),
+        "length": LENGTHS[np.minimum([kind.stems for kind in kinds], STEMS_ENOUGH)],
         "tells_time": np.array([kind.tells_time for kind in kinds], dtype=float),
         **_times(question, candidates, now),
     }
     parts["when_told"] = parts["tells_time"] * question.asks_when
-    worth = np.array([getattr(weights, name) * values for name, values in parts.items()])
+    worth = np.array([getattr(weights, name) * parts[name] for name in PARTS[:-1]])
     total: Floats = worth.sum(axis=0)
     rows, totals = worth.T.tolist(), total.tolist()
     return [
-        Ranked(
-            candidate=candidates[at],
-            score=totals[at],
-            parts={name: value for name, value in zip(parts, rows[at], strict=True) if value},
-        )
+        Ranked(candidate=candidates[at], score=totals[at], worth=rows[at])
         for at in np.argsort(-total, kind="stable").tolist()
     ]
 
@@ -148,7 +177,7 @@ def reranked(
         Ranked(
             candidate=first[at].candidate,
             score=first[at].score,
-            parts={**first[at].parts, "rerank": float(told[at])},
+            worth=(*first[at].worth, float(told[at])),
         )
         for at in order
     ] + list(rest)
@@ -158,17 +187,17 @@ def speaks(one: Ranked) -> bool:
     """Whether anything of the question speaks for it; else it was only among the nearest."""
     candidate = one.candidate
     alike = candidate.dense is not None and candidate.dense >= DENSE_FLOOR
-    return alike or candidate.words > 0 or not SPEAKING.isdisjoint(one.parts)
+    return alike or candidate.words > 0 or any(one.worth[at] for at in _SPEAKING)
 
 
 def item(one: Ranked, question: Question) -> Item:
     """For whoever asked: the memory, and why."""
     return Item(
-        memory=memory_of(one.candidate.payload),
+        memory=memory_of(one.candidate.whole),
         tier=one.candidate.tier,
         score=round(one.score, 4),
         why=tuple(_why(one, question)),
-        support=one.candidate.payload.get("support", 1),
+        support=one.candidate.whole.get("support", 1),
     )
 
 
@@ -180,37 +209,59 @@ def _matches(candidates: Sequence[Candidate], kinds: Sequence[Traits]) -> dict[s
     dense = _standard(
         np.array([floor if one.dense is None else one.dense for one in candidates], dtype=float)
     )
-    places = [one.place for one in candidates]
-    row = {place: at for at, place in enumerate(places) if place is not None}
-    above: list[float] = (lexical - lexical.min()).tolist()
-    above_dense: list[float] = (dense - dense.min()).tolist()
-    near, far, answer = ([0.0] * len(candidates) for _ in range(3))
-    for at, place in enumerate(places):
-        if place is None:
-            continue
-        series, seq = place
-        before = row.get((series, seq - 1))
-        for into, step in ((near, -1), (near, 1), (far, -2), (far, 2)):
-            other = row.get((series, seq + step))
-            if other is not None:
-                into[at] += above[other]
-        if (
-            before is not None
-            and kinds[before].asks
-            and not _same(candidates[at], candidates[before])
-        ):
-            answer[at] = above[before] + above_dense[before]
-    around = {"near": np.array(near), "far": np.array(far), "answer": np.array(answer)}
-    return {"words": lexical, "dense": dense, **around}
+    beside = _beside(candidates)
+    before = beside[-1]
+    above, above_dense = lexical - lexical.min(), dense - dense.min()
+    asks = np.array([kind.asks for kind in kinds])
+    number: dict[str, int] = {}
+    by = np.array([number.setdefault(one.brief.speaker, len(number)) for one in candidates])
+    answers = (before >= 0) & asks[before] & (by[before] != by)
+    return {
+        "words": lexical,
+        "dense": dense,
+        "near": _at(above, before) + _at(above, beside[1]),
+        "far": _at(above, beside[-2]) + _at(above, beside[2]),
+        "answer": np.where(answers, above[before] + above_dense[before], 0.0),
+    }
+
+
+def _beside(candidates: Sequence[Candidate]) -> dict[int, Rows]:
+    """By how many steps away (-2 to 2): the row of who stands there in its series, -1 for nobody.
+    Of several in one place the last.
+    """
+    nobody = np.full(len(candidates), -1)
+    places = [(at, one.brief.place) for at, one in enumerate(candidates)]
+    number: dict[str, int] = {}
+    rows, keys = [], []
+    for at, place in places:
+        if place is not None:
+            rows.append(at)
+            keys.append(number.setdefault(place[0], len(number)) * SERIES_MAX + place[1])
+    found = {step: nobody.copy() for step in (-2, -1, 1, 2)}
+    if rows:
+        own = np.array(keys, dtype=np.int64)
+        order = np.argsort(own, kind="stable")
+        ordered, at_row = own[order], np.array(rows)[order]
+        for step, into in found.items():
+            last = np.searchsorted(ordered, own + step, side="right") - 1
+            into[rows] = np.where(ordered[last] == own + step, at_row[last], -1)
+    return found
+
+
+def _at(values: Floats, rows: Rows) -> Floats:
+    """The value of each row; 0 for nobody."""
+    return np.where(rows >= 0, values[rows], 0.0)
 
 
 def _speakers(question: Question, candidates: Sequence[Candidate]) -> Floats:
     """1 for what was said by whom the question names, or by nobody and names them itself."""
     people = question.people
+    if not people:
+        return np.zeros(len(candidates))
     return np.array(
         [
-            one.payload["speaker"] in people
-            if one.payload.get("speaker")
+            one.brief.speaker in people
+            if one.brief.speaker
             else any(names(one.text, name) for name in people)
             for one in candidates
         ],
@@ -219,18 +270,13 @@ def _speakers(question: Question, candidates: Sequence[Candidate]) -> Floats:
 
 
 def _times(question: Question, candidates: Sequence[Candidate], now: datetime) -> dict[str, Floats]:
-    at = [datetime.fromisoformat(one.payload["created_at"]).astimezone(UTC) for one in candidates]
-    days: list[date] = [one.date() for one in at]
-    ages = np.array([max(0.0, (now - one).total_seconds() / 86_400) for one in at])
-    return {
-        "period": np.array(held(question.periods, days), dtype=float),
-        "recent": 0.5 ** (ages / HALF_LIFE_DAYS),
-    }
-
-
-def _same(one: Candidate, other: Candidate) -> bool:
-    """Whether one and the same said both."""
-    return bool(one.payload.get("speaker", "") == other.payload.get("speaker", ""))
+    at_s = np.array([one.brief.at_s for one in candidates])
+    ages = np.maximum(0.0, (now.timestamp() - at_s) / 86_400)
+    period = np.zeros(len(candidates))
+    if question.periods:
+        days = [(EPOCH + timedelta(seconds=one.brief.at_s)).date() for one in candidates]
+        period = np.array(held(question.periods, days), dtype=float)
+    return {"period": period, "recent": 0.5 ** (ages / HALF_LIFE_DAYS)}
 
 
 def _standard(values: Floats) -> Floats:
@@ -246,7 +292,7 @@ def _why(one: Ranked, question: Question) -> Iterable[str]:
     if candidate.words > 0:
         yield f"words {candidate.words:.1f}"
     if "speaker" in parts:
-        speaker = candidate.payload.get("speaker")
+        speaker = candidate.brief.speaker
         yield f"said by {speaker}" if speaker else f"names {', '.join(question.people)}"
     if "answer" in parts:
         yield "answers a question that matches"

@@ -57,7 +57,7 @@ async def search(stores: Stores, query: Query, limit: int) -> list[Hit]:
         key=lambda pair: -pair[0],
     )
     return [
-        Hit(id=match.memory.id, score=worth, payload=points.payload(match.memory, None))
+        Hit.of(match.memory.id, worth, points.payload(match.memory, None))
         for worth, match in best[:limit]
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from base import log, streams
 from base.deadline import Deadline
@@ -15,10 +16,10 @@ from pai.embed import Vectors
 from pai.meaning import QUERY_S
 from pai.points import DENSE, WORDS
 from pai.question import Question
-from pai.recall import Candidate, Ranked
+from pai.recall import Candidate, Listed, Ranked
 from pai.shapes import SHARED, Collection, Found, Item, Memory, Query, Tier
 from pai.stores import Stores
-from pai.warm import Hit, Keep, Look
+from pai.warm import Keep, Look
 from pai.words import query as words_of
 
 #: Candidates of each kind, for one that is wanted; and at least.
@@ -54,7 +55,8 @@ async def search(stores: Stores, query: Query) -> Found:
     if stores.settings.rerank_model is not None:
         ranked = await _rerank(stores, query, ranked)
         lap("rerank")
-    items = [recall.item(one, question) for one in ranked if recall.speaks(one)][: query.limit]
+    items = await _items(stores, query, question, ranked)
+    lap("read")
     if query.neighbours:
         items = await _around(stores, query, items)
         lap("neighbours")
@@ -76,8 +78,13 @@ async def gather(
     lists = await _look(stores, query, looks, keep_of(query))
     if Tier.COLD in query.tiers:
         cold = query.model_copy(update={"text": question.text})
-        lists.append((Tier.COLD, WORDS, await scan.search(stores, cold, limit)))
-    return recall.gather(lists)
+        hits = await scan.search(stores, cold, limit)
+        lists.append(Listed(tier=Tier.COLD, name=WORDS, hits=hits))
+    found = recall.gather(lists)
+    if question.people:  # what nobody said may name them itself
+        said = [one for one in found if one.brief.speaker]
+        found = [*said, *await _whole(stores, [one for one in found if not one.brief.speaker])]
+    return found
 
 
 def keep_of(query: Query) -> Keep:
@@ -134,25 +141,66 @@ def note(stores: Stores, query: Query, items: Sequence[Item]) -> None:
     stores.wake.set()
 
 
-async def _look(
-    stores: Stores, query: Query, looks: Sequence[Look], keep: Keep
-) -> list[tuple[Tier, str, list[Hit]]]:
-    """(tier, vector name, hits) for each look in each place."""
-    found: list[tuple[Tier, str, list[Hit]]] = []
+async def _look(stores: Stores, query: Query, looks: Sequence[Look], keep: Keep) -> list[Listed]:
+    """What each look found in each place."""
+    found: list[Listed] = []
     if Tier.WARM in query.tiers:
-        warm = await stores.warm.search_all([one.value for one in query.collections], looks, keep)
-        for look, *lists in zip(looks, *warm.values(), strict=True):
-            hits = sorted((hit for some in lists for hit in some), key=lambda hit: -hit.score)
-            found.append((Tier.WARM, look.name, hits[: look.limit]))
+        names = [one.value for one in query.collections]
+        warm = await stores.warm.search_all(names, looks, keep, whole=False)
+        found += [
+            Listed(tier=Tier.WARM, name=look.name, hits=hits, collection=collection)
+            for collection, lists in warm.items()
+            for look, hits in zip(looks, lists, strict=True)
+        ]
     if Tier.HOT in query.tiers and Collection.MEMORIES in query.collections:
         for look, hits in zip(looks, stores.index.search(looks, keep), strict=True):
-            found.append((Tier.HOT, look.name, hits))
+            found.append(Listed(tier=Tier.HOT, name=look.name, hits=hits))
     return found
+
+
+async def _items(
+    stores: Stores, query: Query, question: Question, ranked: Sequence[Ranked]
+) -> list[Item]:
+    """The first `query.limit` of which something speaks. What is told is read now: what was
+    removed meanwhile is not there, and what `keep_of` does not keep is not told.
+    """
+    keep = keep_of(query)
+    speaking = [one for one in ranked if recall.speaks(one)]
+    items: list[Item] = []
+    while speaking and len(items) < query.limit:
+        wanted = query.limit - len(items)
+        some, speaking = speaking[:wanted], speaking[wanted:]
+        whole = {one.id: one for one in await _whole(stores, [one.candidate for one in some])}
+        for one in some:
+            candidate = whole.get(one.candidate.id)
+            if candidate is not None and keep.fits(candidate.whole):
+                items.append(recall.item(one._replace(candidate=candidate), question))
+    return items
+
+
+async def _whole(stores: Stores, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Those that are still there, with their payloads, in their order."""
+    missing: dict[str, list[str]] = {}
+    for one in candidates:
+        if one.payload is None:
+            missing.setdefault(one.collection, []).append(one.id)
+    payloads: dict[str, dict[str, Any]] = {}
+    for collection, ids in missing.items():
+        payloads |= {one.id: one.payload for one in await stores.warm.get(collection, ids)}
+    return [
+        one if one.payload is not None else one._replace(payload=payloads[one.id])
+        for one in candidates
+        if one.payload is not None or one.id in payloads
+    ]
 
 
 async def _rerank(stores: Stores, query: Query, ranked: list[Ranked]) -> list[Ranked]:
     """As the cross-encoder has it; as it was when that does not answer."""
-    texts = [one.candidate.text[:RERANK_CHARS] for one in ranked[:RERANK]]
+    whole = await _whole(stores, [one.candidate for one in ranked[:RERANK]])
+    by_id = {one.id: one for one in whole}
+    read = [one._replace(candidate=by_id.get(one.candidate.id, one.candidate)) for one in ranked]
+    ranked = [one for at, one in enumerate(read) if at >= RERANK or one.candidate.id in by_id]
+    texts = [one.text[:RERANK_CHARS] for one in whole]
     if not texts:
         return ranked
     asked = {"verb": "rerank", "query": query.text, "texts": texts}

@@ -10,6 +10,7 @@ import math
 import tomllib
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ class Rules(BaseModel, frozen=True, extra="forbid"):
 
         Raises SettingsError naming the file and field of every fault.
         """
-        merged = _read(SHIPPED)
+        merged = dict(_shipped())
         path = SHIPPED
         if settings is not None and (settings.config / "memory.toml").is_file():
             path = settings.config / "memory.toml"
@@ -192,6 +193,11 @@ def same_kind(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
         and first["seq"] is None
         and second["seq"] is None
     )
+
+
+@cache
+def _shipped() -> dict[str, Any]:
+    return _read(SHIPPED)
 
 
 def _read(path: Path) -> dict[str, Any]:

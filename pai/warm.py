@@ -11,10 +11,10 @@ a Look names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
 import numpy as np
@@ -23,6 +23,9 @@ from base import secrets
 from base.errors import ConflictError, InputError
 from base.settings import Settings
 from pai.shapes import Collection
+
+if TYPE_CHECKING:
+    from pai.brief import Brief
 
 Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 Value: TypeAlias = str | int | bool
@@ -112,11 +115,18 @@ class Keep:
 
     def fits(self, payload: Mapping[str, Any]) -> bool:
         """Whether the payload satisfies `any_of`."""
-        return all(
-            any(one in values for one in (found if isinstance(found, list) else [found]))
-            for key, values in self.any_of.items()
-            for found in [payload.get(key)]
-        )
+        return all(_among(payload.get(key), values) for key, values in self.any_of.items())
+
+    def fits_all(self, briefs: Iterable[Brief], keys: Iterable[str]) -> bool:
+        """Whether all of them satisfy what `any_of` says of these keys, each one of a brief."""
+        checked = [(key, self.any_of[key]) for key in keys]
+        return all(_among(one.value(key), values) for one in briefs for key, values in checked)
+
+
+def _among(found: Any, values: Sequence[Value]) -> bool:
+    if isinstance(found, list):
+        return any(one in values for one in found)
+    return found in values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,13 +147,21 @@ class Look:
         return self.limit > 0 and (not isinstance(self.vector, Sparse) or bool(self.vector))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hit:
-    """score: cosine for a dense vector, BM25 for words; higher is better."""
+class Hit(NamedTuple):  # hundreds a search: a frozen dataclass takes three times as long to make
+    """score: cosine for a dense vector, BM25 for words; higher is better. payload: None where it
+    was not asked for and is not at hand: `get` has it.
+    """
 
     id: str
     score: float
-    payload: dict[str, Any]
+    brief: Brief
+    payload: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, id: str, score: float, payload: dict[str, Any]) -> Hit:
+        from pai.brief import Brief
+
+        return cls(id=id, score=score, brief=Brief.of(payload), payload=payload)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,11 +244,20 @@ class Warm(Protocol):
     async def put(self, collection: str, points: Sequence[Point]) -> None:
         """Insert or replace. When it returns the points survive the death of this process."""
 
-    async def search(self, collection: str, looks: Sequence[Look], keep: Keep) -> list[list[Hit]]:
-        """One list for each look, best first, in one trip. `keep` must name `user_id`."""
+    async def search(
+        self, collection: str, looks: Sequence[Look], keep: Keep, *, whole: bool = True
+    ) -> list[list[Hit]]:
+        """One list for each look, best first, in one trip. `keep` must name `user_id`. Not
+        `whole`: payloads are not wanted, which is several times faster where they are on a disk.
+        """
 
     async def search_all(
-        self, collections: Sequence[str], looks: Sequence[Look], keep: Keep
+        self,
+        collections: Sequence[str],
+        looks: Sequence[Look],
+        keep: Keep,
+        *,
+        whole: bool = True,
     ) -> dict[str, list[list[Hit]]]:
         """`search` in several collections in one trip: a look's `limit` holds for all of them
         together, what is returned is the best of all.

@@ -31,12 +31,11 @@ from pai.warm import (
     Place,
     Places,
     Point,
-    best,
     check_collection,
     check_id,
     check_looks,
 )
-from pai.warm_shard import Shard
+from pai.warm_shard import Shard, search
 from pai.warm_state import State
 
 #: Points given to the engine at once: about 10 ms.
@@ -98,12 +97,16 @@ class EdgeWarm:
             self._indexing = asyncio.create_task(self._index(), name="warm indexes")
 
     async def _index(self) -> None:
-        """Each index of a new store costs a flush, and everything works without them."""
+        """Each index of a new store costs a flush, and everything works without them; so do
+        searches without the briefs, but the first ones have to read them.
+        """
         for kept in self._kept.values():
             more = True
             while more:
                 async with kept.writing:
                     more = await self._run(kept.shard.add_index)
+            while await self._run(kept.shard.brief_ahead, SLICE):
+                pass
 
     async def _stop_indexing(self) -> None:
         task, self._indexing = self._indexing, None
@@ -263,19 +266,28 @@ class EdgeWarm:
 
     # Reading -------------------------------------------------------------------------------
 
-    async def search(self, collection: str, looks: Sequence[Look], keep: Keep) -> list[list[Hit]]:
-        return (await self.search_all([collection], looks, keep))[collection]
+    async def search(
+        self, collection: str, looks: Sequence[Look], keep: Keep, *, whole: bool = True
+    ) -> list[list[Hit]]:
+        return (await self.search_all([collection], looks, keep, whole=whole))[collection]
 
     async def search_all(
-        self, collections: Sequence[str], looks: Sequence[Look], keep: Keep
+        self,
+        collections: Sequence[str],
+        looks: Sequence[Look],
+        keep: Keep,
+        *,
+        whole: bool = True,
     ) -> dict[str, list[list[Hit]]]:
         check_looks(looks, keep)
         kept = {name: self._at(name) for name in collections}
         able = [at for at, look in enumerate(looks) if look.can_find]
         found: dict[str, list[list[Hit]]] = {name: [[] for _ in looks] for name in collections}
         if able and kept and not keep.nothing:
-            hits = await self._run(_search, list(kept.values()), [looks[at] for at in able], keep)
-            for name, lists in zip(kept, hits, strict=True):
+            mine = [looks[at] for at in able]
+            shards = {name: one.shard for name, one in kept.items()}
+            hits = await self._run(lambda: search(shards, mine, keep, whole=whole))
+            for name, lists in hits.items():
                 for at, some in zip(able, lists, strict=True):
                     found[name][at] = some
         return found
@@ -364,29 +376,3 @@ class EdgeWarm:
         await self._run(kept.shard.flush)
         kept.synced = max(kept.synced, covered)
         kept.unflushed = 0
-
-
-def _search(kept: Sequence[Kept], looks: Sequence[Look], keep: Keep) -> list[list[list[Hit]]]:
-    """For each shard and look. Payloads are read of what is returned alone: they cost most."""
-    shards = {str(at): one.shard for at, one in enumerate(kept)}
-    for shortened in (True, False):
-        scores = best(
-            {
-                at: shard.search(looks, shard.likely(keep) if shortened else keep)
-                for at, shard in shards.items()
-            },
-            looks,
-        )
-        payloads = {
-            at: shard.payloads(list({id: None for some in scores[at] for id, _ in some}))
-            for at, shard in shards.items()
-        }
-        if all(keep.fits(one) for some in payloads.values() for one in some.values()):
-            break
-    return [
-        [
-            [Hit(id=id, score=score, payload=payloads[at][id]) for id, score in some]
-            for some in scores[at]
-        ]
-        for at in shards
-    ]

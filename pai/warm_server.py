@@ -235,12 +235,20 @@ class ServerWarm:
 
     # Reading -------------------------------------------------------------------------------
 
-    async def search(self, collection: str, looks: Sequence[Look], keep: Keep) -> list[list[Hit]]:
-        return (await self.search_all([collection], looks, keep))[collection]
+    async def search(
+        self, collection: str, looks: Sequence[Look], keep: Keep, *, whole: bool = True
+    ) -> list[list[Hit]]:
+        return (await self.search_all([collection], looks, keep, whole=whole))[collection]
 
     async def search_all(
-        self, collections: Sequence[str], looks: Sequence[Look], keep: Keep
+        self,
+        collections: Sequence[str],
+        looks: Sequence[Look],
+        keep: Keep,
+        *,
+        whole: bool = True,
     ) -> dict[str, list[list[Hit]]]:
+        """Payloads always come along: a second trip would cost more."""
         check_looks(looks, keep)
         lists = await asyncio.gather(*(self._search(name, looks, keep) for name in collections))
         found = dict(zip(collections, lists, strict=True))
@@ -265,10 +273,7 @@ class ServerWarm:
         asked = [wire.to_request(looks[at], places, keep) for at in able]
         answers = await self._ask(self._client.query_batch_points, collection, asked)
         for at, answer in zip(able, answers, strict=True):
-            found[at] = [
-                Hit(id=str(one.id), score=one.score, payload=one.payload or {})
-                for one in answer.points
-            ]
+            found[at] = [Hit.of(str(one.id), one.score, one.payload or {}) for one in answer.points]
         return found
 
     async def get(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,14 @@ import numpy as np
 import qdrant_edge as edge
 
 from base.errors import TornError, WarmError
+from pai.brief import CHECKED, Brief
 from pai.pages import let_go
 from pai.warm import (
     COLLECTIONS,
     DENSE,
     SPARSE,
     Floats,
-    Index,
+    Hit,
     Keep,
     Look,
     Place,
@@ -28,24 +28,12 @@ from pai.warm import (
     Point,
     Score,
     Sparse,
-    Value,
+    best,
     check_dense,
     check_id,
     check_name,
 )
-
-#: In KB; far above what a shard may hold, so that no graph is ever built.
-NO_GRAPH = 100_000_000
-#: Two bytes a number: cosines right to 1e-4, half the memory, four times as fast as float32.
-NUMBERS = edge.VectorStorageDatatype.Turbo16
-#: The binding turns True into 1 before it compares, so what is declared a bool is kept as 0 or 1.
-SCHEMA: dict[Index, Any] = {
-    "keyword": edge.PayloadSchemaType.Keyword,
-    "integer": edge.PayloadSchemaType.Integer,
-    "float": edge.PayloadSchemaType.Float,
-    "bool": edge.PayloadSchemaType.Integer,
-    "datetime": edge.PayloadSchemaType.Datetime,
-}
+from pai.warm_engine import NUMBERS, SCHEMA, any_of, calling, conditions, config, sparse
 
 
 class Shard:
@@ -58,16 +46,18 @@ class Shard:
         self.folder = folder
         self.collection = collection
         self.places = places
+        self._briefs: dict[str, Brief] = {}
+        self._briefed: str | None = ""
         self._bools = [key for key, kind in COLLECTIONS[collection].items() if kind == "bool"]
         if new:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-            with _engine(WarmError, f"the warm store's {collection} cannot be made"):
-                self._shard = edge.EdgeShard.create(str(folder), _config(places))
+            with calling(WarmError, f"the warm store's {collection} cannot be made"):
+                self._shard = edge.EdgeShard.create(str(folder), config(places))
         else:
-            with _engine(TornError, f"the warm store's {collection} cannot be read"):
+            with calling(TornError, f"the warm store's {collection} cannot be read"):
                 self._shard = edge.EdgeShard.load(str(folder))
-        let_go(self.folder / "wal")  # read to the end while loading
+        let_go(self.folder)  # read to the end while loading; what searches need comes back
 
     def add_index(self) -> bool:
         """One that is not there yet; False: all are. Each is flushed by the engine: slow."""
@@ -101,13 +91,20 @@ class Shard:
     # Writing -------------------------------------------------------------------------------
 
     def put(self, points: Sequence[Point]) -> None:
-        self._update(edge.UpdateOperation.upsert_points([self._point(one) for one in points]))
+        made = [self._point(one) for one in points]
+        ids = [str(one.id) for one in made]
+        self._forget(ids)
+        self._update(edge.UpdateOperation.upsert_points(made))
+        briefs = [Brief.of(one.payload) for one in points]
+        self._briefs.update(zip(ids, briefs, strict=True))
 
     def set(self, id: str, payload: dict[str, Any]) -> None:
         if self._there([id]):
+            self._forget([id])
             self._update(edge.UpdateOperation.set_payload([id], self._kept(payload, int)))
 
     def remove(self, ids: Sequence[str]) -> None:
+        self._forget(ids)
         self._update(edge.UpdateOperation.delete_points(list(ids)))
 
     def fill(self, vectors: Mapping[str, Mapping[str, Floats]], place: Place) -> None:
@@ -128,9 +125,9 @@ class Shard:
 
     def flush(self) -> None:
         """Everything to its own files, so that the log can be cut."""
-        with _engine(WarmError, f"the warm store's {self.collection} could not be flushed"):
+        with calling(WarmError, f"the warm store's {self.collection} could not be flushed"):
             self._shard.flush()
-        let_go(self.folder / "wal")
+        let_go(self.folder)
 
     def sync(self) -> None:
         """The log to the disk. Lets others run, unlike everything else here."""
@@ -160,17 +157,19 @@ class Shard:
             return None
         points = [edge.Point(one.id, one.vector or {}, one.payload) for one in found]
         into._update(edge.UpdateOperation.upsert_points(points))
-        return str(found[-1].id)
+        ids = [str(one.id) for one in found]
+        into._briefs |= {id: self._briefs[id] for id in ids if id in self._briefs}
+        return ids[-1]
 
     def close(self) -> None:
-        with _engine(WarmError, f"the warm store's {self.collection} could not be closed"):
+        with calling(WarmError, f"the warm store's {self.collection} could not be closed"):
             self._shard.close()
 
     # Reading -------------------------------------------------------------------------------
 
     def search(self, looks: Sequence[Look], keep: Keep) -> list[list[Score]]:
         """Without payloads, and maybe with hits that `keep` does not keep: see `likely`."""
-        filter = _filter(keep)
+        filter = conditions(keep)
         asked = [self._request(look, filter) for look in looks]
         with self._reading():
             found = self._shard.query_batch(edge.QueryBatchRequest(asked))
@@ -178,24 +177,49 @@ class Shard:
 
     def likely(self, keep: Keep) -> Keep:
         """`keep` without what all points here satisfy by the index's estimate, which makes a
-        search several times faster. Whoever uses it checks the payloads.
+        search several times faster. Whoever uses it checks the briefs.
         """
         with self._reading():
             total = self._shard.info().points_count
             rest = {
                 key: values
                 for key, values in keep.any_of.items()
-                if self._shard.count(
-                    edge.CountRequest(exact=False, filter=edge.Filter(must=[_any_of(key, values)]))
+                if key not in CHECKED
+                or self._shard.count(
+                    edge.CountRequest(exact=False, filter=edge.Filter(must=[any_of(key, values)]))
                 )
                 < total
             }
         return replace(keep, any_of=rest)
 
+    @property
+    def empty(self) -> bool:
+        with self._reading():
+            return bool(self._shard.info().points_count == 0)
+
     def payloads(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         with self._reading():
             found = self._shard.retrieve(list(ids), True, False)
         return {str(one.id): self._kept(one.payload or {}, bool) for one in found}
+
+    def briefs(self, ids: Sequence[str]) -> dict[str, Brief]:
+        """Of those that are there; read once, from then on at hand."""
+        if missing := [id for id in ids if id not in self._briefs]:
+            for id, payload in self.payloads(missing).items():
+                self._briefs[id] = Brief.of(payload)
+        return {id: self._briefs[id] for id in ids if id in self._briefs}
+
+    def brief_ahead(self, limit: int) -> bool:
+        """Of the next `limit` points, so that no search has to; False: there are no more."""
+        if self._briefed is None:
+            return False
+        found = self._scroll(None, limit + 1, self._briefed or None)
+        for one in found:
+            self._briefs.setdefault(one.id, Brief.of(one.payload))
+        self._briefed = found[-1].id if len(found) > limit else None
+        if self._briefed is None:
+            let_go(self.folder / "segments")
+        return self._briefed is not None
 
     def get(self, ids: Sequence[str], *, vectors: bool) -> list[Point]:
         with self._reading():
@@ -207,14 +231,14 @@ class Shard:
         more = 0 if after is None else 1
         return [
             one
-            for one in self._scroll(_filter(keep), limit + more, after)
+            for one in self._scroll(conditions(keep), limit + more, after)
             if after is None or one.id != after
         ][:limit]
 
     def count(self, keep: Keep | None) -> int:
         with self._reading():
             return self._shard.count(
-                edge.CountRequest(exact=True, filter=_filter(keep) if keep else None)
+                edge.CountRequest(exact=True, filter=conditions(keep) if keep else None)
             )
 
     def missing(self, limit: int) -> list[Point]:
@@ -225,6 +249,10 @@ class Shard:
             return self._shard.count(edge.CountRequest(exact=True, filter=self._without_vector()))
 
     # Inside --------------------------------------------------------------------------------
+
+    def _forget(self, ids: Sequence[str]) -> None:
+        for id in ids:
+            self._briefs.pop(id, None)
 
     def _kept(self, payload: dict[str, Any], kind: type[int]) -> dict[str, Any]:
         bools = {key: kind(payload[key]) for key in self._bools if key in payload}
@@ -250,10 +278,10 @@ class Shard:
         vectors: dict[str, Any] = {
             place.of(name): check_dense(name, vector, place) for name, vector in point.dense.items()
         }
-        for name, sparse in point.sparse.items():
+        for name, some in point.sparse.items():
             check_name(name, dense=False)
-            if sparse:
-                vectors[name] = _sparse(sparse)
+            if some:
+                vectors[name] = sparse(some)
         return edge.Point(check_id(point.id), vectors, self._kept(point.payload, int))
 
     def _read(self, record: edge.Record) -> Point:
@@ -282,7 +310,7 @@ class Shard:
         vector: Any
         if isinstance(look.vector, Sparse):
             check_name(look.name, dense=False)
-            vector, name = _sparse(look.vector), look.name
+            vector, name = sparse(look.vector), look.name
         else:
             place = self.places.find(look.model, self.places.active)
             vector, name = check_dense(look.name, look.vector, place), place.of(look.name)
@@ -294,79 +322,37 @@ class Shard:
         )
 
     def _update(self, operation: edge.UpdateOperation) -> None:
-        with _engine(WarmError, f"the warm store's {self.collection} refused a write"):
+        with calling(WarmError, f"the warm store's {self.collection} refused a write"):
             self._shard.update(operation)
 
     def _reading(self) -> Any:
-        return _engine(WarmError, f"the warm store's {self.collection} refused a read")
+        return calling(WarmError, f"the warm store's {self.collection} refused a read")
 
 
-def _config(places: Places) -> edge.EdgeConfig:
-    return edge.EdgeConfig(
-        vectors={
-            place.of(name): edge.EdgeVectorParams(
-                size=place.dim, distance=edge.Distance.Cosine, datatype=NUMBERS
-            )
-            for place in places.all
-            for name in DENSE
-        },
-        sparse_vectors={
-            name: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf) for name in SPARSE
-        },
-        optimizers=edge.EdgeOptimizersConfig(indexing_threshold=NO_GRAPH, default_segment_number=1),
-        payload_memory=edge.Memory.Cold,
-        max_search_threads=2,
-        wal_enabled=True,
-    )
-
-
-def _sparse(vector: Sparse) -> edge.SparseVector:
-    return edge.SparseVector(list(vector.indices), list(vector.values))
-
-
-def _filter(keep: Keep) -> edge.Filter:
-    must: list[Any] = [_any_of(key, values) for key, values in keep.any_of.items()]
-    must += [
-        edge.FieldCondition(key, range=_range(low, high))
-        for key, (low, high) in keep.ranges.items()
-    ]
-    never: list[Any] = (
-        [edge.HasIdCondition({check_id(id) for id in keep.not_ids})] if keep.not_ids else []
-    )
-    return edge.Filter(must=must, must_not=never)
-
-
-def _any_of(key: str, values: Sequence[Value]) -> edge.FieldCondition | edge.Filter:
-    kinds = {type(value) for value in values}
-    if len(values) == 1:
-        return edge.FieldCondition(key, match=edge.MatchValue(values[0]))
-    if kinds in ({str}, {int}):
-        return edge.FieldCondition(key, match=edge.MatchAny(list(values)))  # type: ignore[arg-type]
-    return edge.Filter(
-        should=[edge.FieldCondition(key, match=edge.MatchValue(value)) for value in values]
-    )
-
-
-def _range(low: float | str | None, high: float | str | None) -> Any:
-    if isinstance(low, str) or isinstance(high, str):
-        return edge.RangeDateTime(gte=_text(low), lte=_text(high))
-    return edge.RangeFloat(gte=low, lte=high)
-
-
-def _text(value: float | str | None) -> str | None:
-    return None if value is None else str(value)
-
-
-@contextmanager
-def _engine(kind: type[WarmError], said: str) -> Iterator[None]:
-    """The engine raises bare Exception, and a panic that is not even one."""
-    try:
-        yield
-    except WarmError:
-        raise
-    except Exception as error:
-        raise kind(f"{said}: {error}") from error
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":
-            raise
-        raise kind(f"{said}: {error}") from error
+def search(
+    shards: Mapping[str, Shard], looks: Sequence[Look], keep: Keep, *, whole: bool
+) -> dict[str, list[list[Hit]]]:
+    """See `Warm.search_all`."""
+    full = {at: shard for at, shard in shards.items() if not shard.empty}
+    for shortened in (True, False):
+        wanted = {at: shard.likely(keep) if shortened else keep for at, shard in full.items()}
+        found = {at: shard.search(looks, wanted[at]) for at, shard in full.items()}
+        scores = best(found, looks)
+        ids = {at: list({id: None for some in scores[at] for id, _ in some}) for at in full}
+        briefs = {at: full[at].briefs(ids[at]) for at in full}
+        if all(
+            keep.fits_all(briefs[at].values(), keep.any_of.keys() - wanted[at].any_of.keys())
+            for at in full
+        ):
+            break
+    payloads = {at: full[at].payloads(ids[at]) if whole else {} for at in full}
+    return {
+        at: [
+            [
+                Hit(id=id, score=score, brief=briefs[at][id], payload=payloads[at].get(id))
+                for id, score in some
+            ]
+            for some in scores[at]
+        ]
+        for at in full
+    }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from unicodedata import normalize
@@ -28,6 +28,8 @@ AVERAGE_LENGTH = 64
 #: Scripts that are written without spaces: pairs of neighbours stand for words.
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\u0e00-\u0e7f"
 _TOKEN = re.compile(rf"[{_UNSPACED}]+|[^\W_{_UNSPACED}]+")
+#: The same in a text of ASCII alone, where nothing else is to be looked at.
+_PLAIN_TOKEN = re.compile(r"[a-z0-9]+")
 _FIRST_UNSPACED = re.compile(rf"[{_UNSPACED}]")
 _APOSTROPHE = re.compile(r"(?<=\w)['\u2019](?=\w)")
 _STEMMER = stemmer("english")
@@ -50,7 +52,14 @@ STOP_WORDS = frozenset(_STOPS.split())
 
 def stems(text: str) -> list[str]:
     """The text's words in their order: lower case, stop words out, stemmed."""
-    return [stem for token in _tokens(text) if (stem := _stem(token))]
+    if text.isascii():
+        plain = text.lower()
+        tokens: Iterable[str] = _PLAIN_TOKEN.findall(
+            _APOSTROPHE.sub("", plain) if "'" in plain else plain
+        )
+    else:
+        tokens = _tokens(text)
+    return [stem for token in tokens if (stem := _stem(token))]
 
 
 def document(text: str) -> Sparse:
@@ -63,8 +72,9 @@ def weigh(words: Sequence[str], *, average_length: float = AVERAGE_LENGTH) -> Sp
     norm = K1 * (1 - B + B * len(words) / average_length)
     weights: dict[int, float] = {}
     for stem, often in Counter(words).items():
-        number = _number(stem)
-        weights[number] = max(weights.get(number, 0.0), often * (K1 + 1) / (often + norm))
+        number, weight = _number(stem), often * (K1 + 1) / (often + norm)
+        if weights.get(number, 0.0) < weight:
+            weights[number] = weight
     return Sparse(indices=tuple(weights), values=tuple(weights.values()))
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 
 from keeper_world import vector
 
+from pai.brief import Brief
 from pai.recall import Candidate
 from pai.shapes import Tier
 from pai.words import document, query
@@ -57,14 +58,19 @@ _OFTEN = Counter(word for one in _DOCUMENTS for word in one)
 def candidates_of(text: str) -> list[Candidate]:
     """All turns, with the scores that a store would give: BM25, and the cosine of word vectors."""
     asked, own = query(text), vector(text)
+    payloads = [
+        {
+            "id": f"{at:02}", "user_id": "ann", "text": said, "speaker": speaker, "seq": at,
+            "conversation_id": "c", "created_at": "2025-04-07T18:00:00+00:00",
+        }
+        for at, (speaker, said) in enumerate(SAID)
+    ]  # fmt: skip
     return [
         Candidate(
             id=f"{at:02}",
             tier=Tier.WARM,
-            payload={
-                "id": f"{at:02}", "user_id": "ann", "text": said, "speaker": speaker, "seq": at,
-                "conversation_id": "c", "created_at": "2025-04-07T18:00:00+00:00",
-            },
+            brief=Brief.of(payloads[at]),
+            payload=payloads[at],
             words=sum(
                 often * _DOCUMENTS[at][word] * _idf(word)
                 for word, often in zip(asked.indices, asked.values, strict=True)
@@ -72,8 +78,8 @@ def candidates_of(text: str) -> list[Candidate]:
             ),
             dense=float(own @ vector(said)),
         )
-        for at, (speaker, said) in enumerate(SAID)
-    ]  # fmt: skip
+        for at, (_, said) in enumerate(SAID)
+    ]
 
 
 def _idf(word: int) -> float:

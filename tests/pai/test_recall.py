@@ -10,8 +10,9 @@ import pytest
 from recall_cases import ASKED, SAID, candidates_of
 
 from pai import recall
+from pai.brief import Brief
 from pai.question import Question
-from pai.recall import Candidate, Ranked, Weights
+from pai.recall import Candidate, Listed, Ranked, Weights
 from pai.shapes import Tier
 from pai.warm import Hit
 
@@ -22,7 +23,8 @@ OLD = (NOW - timedelta(days=300)).isoformat()
 def one(id: str, text: str = "It went well.", **fields: Any) -> Candidate:
     scores = {name: fields.pop(name) for name in ("words", "dense") if name in fields}
     payload = {"id": id, "user_id": "ann", "text": text, "created_at": OLD, **fields}
-    return Candidate(id=id, tier=Tier.WARM, payload=payload, **scores)
+    brief = Brief.of(payload)
+    return Candidate(id=id, tier=Tier.WARM, brief=brief, payload=payload, **scores)
 
 
 def talk(seq: int, speaker: str, text: str, **fields: Any) -> Candidate:
@@ -135,12 +137,14 @@ def test_equals_come_in_the_order_of_their_ids() -> None:
 
 
 def test_hits_of_several_looks_are_one_candidate() -> None:
-    payload = one("a").payload
-    hits = [Hit(id="a", score=score, payload=dict(payload)) for score in (2.0, 0.5, 3.0)]
-    lists = [(Tier.WARM, "words", hits[:1]), (Tier.WARM, "dense", hits[1:2])]
-    assert recall.gather([*lists, (Tier.HOT, "words", hits[2:])]) == [
-        Candidate(id="a", tier=Tier.WARM, payload=payload, words=3.0, dense=0.5)
+    whole = dict(one("a").whole)
+    hits = [Hit.of("a", score, whole) for score in (2.0, 0.5, 3.0)]
+    lists = [
+        Listed(tier=Tier.WARM, name="words", hits=hits[:1]),
+        Listed(tier=Tier.WARM, name="dense", hits=hits[1:2]),
+        Listed(tier=Tier.HOT, name="words", hits=hits[2:]),
     ]
+    assert recall.gather(lists) == [one("a", words=3.0, dense=0.5)]
 
 
 def test_a_cross_encoder_has_a_say_in_the_first_ones() -> None:
@@ -170,7 +174,7 @@ def share(weights: Weights, known: tuple[str, ...]) -> float:
     for text, gold in ASKED:
         question = Question.of(text, known, NOW)
         order = recall.rank(question, candidates_of(question.text), NOW, weights)
-        best = {each.candidate.payload["seq"] for each in order[:3]}
+        best = {each.candidate.brief.seq for each in order[:3]}
         found += len(best & gold) / len(gold)
     return found / len(ASKED)
 

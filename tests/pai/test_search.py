@@ -17,6 +17,7 @@ from base import streams
 from base.errors import InputError
 from pai import search
 from pai.shapes import Collection, Found, Memory, Query
+from pai.warm import Point
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -94,3 +95,23 @@ async def test_a_cross_encoder_decides_if_set_and_if_it_answers(made: World) -> 
     async with scorer(made, refuses):
         refused = await search.search(stores, query)
     assert [item.memory.id for item in refused.items] == [item.memory.id for item in before.items]
+
+
+async def test_what_is_gone_or_not_his_when_it_is_read_is_not_told(
+    made: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = await made.client.remember(*(memory(f"The oven has {n} bricks.") for n in range(4)))
+    query = Query(text="How many bricks has the oven?", user_id="ann", limit=2)
+    first = [item.memory.id for item in (await search.search(made.stores, query)).items]
+    read = made.stores.warm.get
+
+    async def reads(collection: str, ids: list[str], **how: Any) -> list[Point]:
+        found = await read(collection, ids, **how)
+        stolen = [replace(one, payload={**one.payload, "user_id": "bob"}) for one in found]
+        there = [one for one in found if one.id not in first]
+        return [*there, *(one for one in stolen if one.id == first[1])]
+
+    monkeypatch.setattr(made.stores.warm, "get", reads)
+    then = [item.memory.id for item in (await search.search(made.stores, query)).items]
+    assert len(then) == 2
+    assert set(then) == set(ids) - set(first)

@@ -6,6 +6,7 @@ import asyncio
 import uuid
 import warnings
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from warm_stand_in import KEY, StandIn, stand_in
 
 from base.errors import ConflictError, InputError, WarmError
 from base.settings import load
+from pai.brief import Brief
 from pai.warm import COLLECTIONS, Keep, Look, Point, Sparse, Warm, open_warm
 from pai.warm_edge import EdgeWarm
 from pai.warm_server import ServerWarm
@@ -75,10 +77,33 @@ async def test_what_is_nearest_in_meaning_comes_first(warm: Warm) -> None:
     assert hits[1].score == pytest.approx(expected, abs=1e-3)
 
 
+async def test_without_payloads_the_same_is_found_and_its_brief_is_as_the_payload(
+    warm: Warm,
+) -> None:
+    await warm.put("memories", [point(n) for n in range(1, 30)])
+    await warm.put("memories", [point(n, kind="rule") for n in (3, 4)])
+    await warm.set("memories", id_of(5), {"agent": "qa", "tainted": True})
+    await warm.remove("memories", [id_of(6)])
+    looks = [dense(4, limit=20), asked("tea disk")]
+    for keep in (MINE, replace(MINE, any_of={**MINE.any_of, "tainted": [False]})):
+        whole = await warm.search("memories", looks, keep)
+        found = await warm.search("memories", looks, keep, whole=False)
+        assert [[(hit.id, hit.score) for hit in hits] for hits in found] == [
+            [(hit.id, hit.score) for hit in hits] for hits in whole
+        ]
+        for hit, same in zip(found[0], whole[0], strict=True):
+            assert same.payload is not None
+            assert hit.brief == same.brief == Brief.of(same.payload)
+    briefs = {hit.id: hit.brief for hit in (await warm.search("memories", [dense(1, 99)], MINE))[0]}
+    assert len(briefs) == 28
+    assert (briefs[id_of(3)].kind, briefs[id_of(5)].agent) == ("rule", "qa")
+    assert [id for id, one in briefs.items() if one.tainted] == [id_of(5)]
+
+
 async def test_words_find_by_stem_and_a_rare_word_weighs_more(warm: Warm) -> None:
     await warm.put("memories", [point(n) for n in range(5)])
     [hits] = await warm.search("memories", [asked("Is the backup on a second disk?")], MINE)
-    assert [hit.payload["seq"] for hit in hits] == [4, 0]
+    assert [hit.brief.seq for hit in hits] == [4, 0]
     [hits] = await warm.search("memories", [asked("what is it that they were?")], MINE)
     assert hits == []
 
@@ -87,8 +112,8 @@ async def test_several_looks_are_one_trip_and_come_in_their_order(warm: Warm) ->
     await warm.put("memories", [point(n) for n in range(5)])
     looks = [asked("tea"), dense(3, limit=1), asked("of the"), dense(2, limit=0)]
     tea, near, none, zero = await warm.search("memories", looks, MINE)
-    assert [hit.payload["seq"] for hit in tea] == [1]
-    assert [hit.payload["seq"] for hit in near] == [3]
+    assert [hit.brief.seq for hit in tea] == [1]
+    assert [hit.brief.seq for hit in near] == [3]
     assert none == zero == []
 
 
@@ -98,14 +123,14 @@ async def test_several_collections_share_the_limit_of_a_look(warm: Warm) -> None
     found = await warm.search_all(["memories", "knowledge"], [dense(2, limit=3)], MINE)
     everything = {n: float(unit(2) @ unit(n)) for n in range(1, 7)}
     best = sorted(everything, key=lambda n: -everything[n])[:3]
-    assert {hit.payload["seq"] for lists in found.values() for hit in lists[0]} == set(best)
-    assert {hit.payload["seq"] for hit in found["memories"][0]} == {n for n in best if n < 4}
+    assert {hit.brief.seq for lists in found.values() for hit in lists[0]} == set(best)
+    assert {hit.brief.seq for hit in found["memories"][0]} == {n for n in best if n < 4}
 
 
 async def test_another_users_memory_is_never_found(warm: Warm) -> None:
     await warm.put("memories", [point(1, "bob"), point(2, "ann"), point(3, "*")])
     near, tea = await warm.search("memories", [dense(1), asked("tea")], MINE)
-    assert {hit.payload["user_id"] for hit in near} == {"ann", "*"}
+    assert {hit.brief.user_id for hit in near} == {"ann", "*"}
     assert tea == []
     with pytest.raises(InputError, match="whose"):
         await warm.search("memories", [dense(1)], Keep())
@@ -161,7 +186,7 @@ async def test_filters(warm: Warm, keep: Keep, expected: set[int]) -> None:
     )
     for look in (dense(1), asked("paper tea certificate deployment backups")):
         [hits] = await warm.search("memories", [look], mine)
-        assert {hit.payload["seq"] for hit in hits} == expected
+        assert {hit.brief.seq for hit in hits} == expected
 
 
 async def test_put_replaces_and_set_merges(warm: Warm) -> None:
@@ -262,7 +287,7 @@ async def test_a_new_model_lives_beside_the_old_until_all_is_made_anew(warm: War
     with pytest.raises(ConflictError, match="no vectors of the model 'one'"):
         await warm.search("memories", [dense(3, model="one")], MINE)
     [hits] = await warm.search("memories", [asked("tea")], MINE)
-    assert {hit.payload["seq"] for hit in hits} == {1}
+    assert {hit.brief.seq for hit in hits} == {1}
 
 
 async def test_going_back_to_the_old_model_forgets_the_new(warm: Warm) -> None:

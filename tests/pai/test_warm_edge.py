@@ -297,5 +297,59 @@ async def test_an_estimate_that_lies_shows_nobody_elses(
     await warm.put("memories", [point(n, "ann" if n % 2 else "bob") for n in range(20)])
     monkeypatch.setattr(Shard, "likely", lambda _shard, keep: replace(keep, any_of={}))
     [hits] = await warm.search("memories", [dense(2, limit=20)], MINE)
-    assert {hit.payload["user_id"] for hit in hits} == {"ann"}
+    assert {hit.brief.user_id for hit in hits} == {"ann"}
     assert len(hits) == 10
+
+
+async def test_briefs_are_read_ahead_and_follow_what_is_written(
+    warm: EdgeWarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await warm.put("memories", [point(n, tainted=False) for n in range(1, 200)])
+    await warm.close()
+    again = EdgeWarm(tmp_path / "qdrant")
+    await again.prepare(DIM, "one")
+    while await again.tidy():
+        pass
+    monkeypatch.setattr(Shard, "payloads", lambda *_: pytest.fail("a search read a payload"))
+    clean = Keep(any_of={**MINE.any_of, "tainted": [False]})
+    [hits] = await again.search("memories", [dense(7, 9)], clean, whole=False)
+    assert hits[0].id == id_of(7)
+    assert len(hits) == 9
+    monkeypatch.undo()
+    await again.set("memories", id_of(7), {"tainted": True})
+    [hits] = await again.search("memories", [dense(7, 500)], clean, whole=False)
+    assert len(hits) == 198
+    assert id_of(7) not in [hit.id for hit in hits]
+    await again.close()
+
+
+async def test_a_copy_takes_the_briefs_along(
+    warm: EdgeWarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await warm.put("memories", [point(n) for n in range(1, 50)])
+    await warm.remove("memories", [id_of(1)])
+    monkeypatch.setattr(warm_edge, "HOLES", 0)
+    assert await warm.wipe(["memories"])
+    monkeypatch.setattr(Shard, "payloads", lambda *_: pytest.fail("a search read a payload"))
+    [hits] = await warm.search("memories", [dense(7, 99)], MINE, whole=False)
+    assert len(hits) == 48
+
+
+async def test_what_need_not_stay_in_memory_is_let_go(warm: EdgeWarm, tmp_path: Path) -> None:
+    await warm.put("memories", [point(n) for n in range(1, 2_000)])
+    while await warm.tidy():
+        pass
+    assert _resident_bytes(tmp_path / "qdrant") < 1_000_000
+    [hits] = await warm.search("memories", [dense(7, 1)], MINE)
+    assert hits[0].id == id_of(7)
+
+
+def _resident_bytes(folder: Path) -> int:
+    """Of the files below that this process has mapped, what counts as its memory now."""
+    total, mine = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if line.startswith("Rss:") and mine:
+            total += int(line.split()[1]) * 1024
+        elif "-" in line.split(" ", 1)[0]:
+            mine = f"{folder}/" in line
+    return total
