@@ -57,7 +57,10 @@ ADMIN_ONLY = {
     ("POST", "/api/dlq/purge"),
 }
 #: Ids of things that belong to somebody, and names of things that belong to nobody.
-OWNED = {"conversation_id", "task_id", "message_id", "approval_id", "session_id", "token_id"}
+OWNED = {
+    "conversation_id", "task_id", "message_id", "attachment_id", "approval_id", "session_id",
+    "token_id",
+}  # fmt: skip
 NAMES = {
     "name": "nobody",
     "verb": "pause",
@@ -249,11 +252,13 @@ async def belongings(portal: Portal, store: Store, owner: Person) -> dict[str, s
     with portal.client(owner.token) as client:
         session_id = client.get("/api/auth/sessions").json()["sessions"][0]["id"]
         asking = {"name": "mine", "scopes": ["tasks:read"]}
+        kept = client.post("/api/attachments", params={"name": "a.txt"}, content=b"mine")
         token_id = client.post("/api/tokens", json=asking).json()["about"]["id"]
     return {
         "conversation_id": conversation_id,
         "task_id": sent["task_id"],
         "message_id": sent["answer_message_id"],
+        "attachment_id": kept.json()["id"],
         "approval_id": approval_id,
         "session_id": session_id,
         "token_id": token_id,
