@@ -223,7 +223,7 @@ async def test_no_page_takes_a_wrong_cookie_or_a_token(
                     path = re.sub(r"{\w+}", str(uuid.uuid4()), route["path"])
                     answer = client.get(path, headers=header)
                     assert answer.status_code == 303, f"{name}: {told(route, answer)}"
-                    assert answer.headers["location"] == "/login"
+                    assert answer.headers["location"].startswith("/login")
 
 
 async def test_a_lower_role_gets_403_where_only_an_admin_may(
