@@ -106,7 +106,8 @@ def faster(linears: list[Linear], forward: Callable[[], torch.Tensor]) -> bool:
 
 def _timed(linears: list[Linear], forward: Callable[[], torch.Tensor]) -> tuple[float, float]:
     """(plain, packed): the best of some tries, in seconds."""
-    plain_s, packed_s = [], []
+    plain_s: list[float] = []
+    packed_s: list[float] = []
     for _ in range(ROUNDS):
         for lay, took_s in ((_unpack, plain_s), (_pack, packed_s)):
             lay(linears)
