@@ -193,10 +193,10 @@ class Windows:
         """
         sight = await self.look()
         if sight.presence is Presence.ALIVE:
-            await self._tmux("kill-session", "-t", f"={self.session}")
             for onlooker in await self._onlookers():
                 with contextlib.suppress(WindowsError):  # it went away by itself
                     await self._tmux("kill-session", "-t", f"={onlooker}")
+            await self._tmux("kill-session", "-t", f"={self.session}")
         elif sight.presence is Presence.UNKNOWN:
             raise WindowsError(f"tmux session {self.session}: {sight.reason}")
 
@@ -207,7 +207,7 @@ class Windows:
         except WindowsError:
             return []
         pairs = [line.rsplit("|", 1) for line in lines]
-        return [name for name, group in pairs if group == self.session]
+        return [name for name, group in pairs if group == self.session and name != group]
 
     def server_pid(self) -> int | None:
         """The tmux server of this socket, found among the processes; None: there is none."""
