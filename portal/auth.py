@@ -81,8 +81,6 @@ class Grant:
     token: str
     expires_at: datetime
     secret: str
-    session_id: str
-    user_id: str
 
 
 def secret(settings: Settings) -> bytes:
@@ -337,8 +335,6 @@ class Auth:
             token=_sign(self._key, user_id=user_id, session_id=session_id, ttl_s=ACCESS_S),
             expires_at=from_now(ACCESS_S),
             secret=value,
-            session_id=session_id,
-            user_id=user_id,
         )
 
 

@@ -296,6 +296,22 @@ async def test_a_link_elsewhere_opens_a_page_and_no_more(portal: Portal, store: 
         assert client.get("/api/auth/me").status_code == 200
 
 
+async def test_a_stream_of_events_ends_with_its_session(portal: Portal, store: Store) -> None:
+    somebody = await person(portal, store)
+    headers = {"Authorization": f"Bearer {somebody.token}", "Accept": "text/event-stream"}
+    async with (
+        httpx.AsyncClient(base_url=portal.url, headers=headers, timeout=20) as client,
+        client.stream("GET", "/api/events") as events,
+    ):
+        assert events.status_code == 200
+        assert (await client.delete("/api/auth/sessions")).json() == {"ended": 0}
+        assert (await client.post("/api/auth/logout")).status_code == 204
+        started = time.monotonic()
+        async for _ in events.aiter_lines():
+            pass
+        assert time.monotonic() - started < 5
+
+
 async def test_a_page_whose_session_ends_goes_to_the_login_within_five_seconds(
     portal: Portal, browser: Browser, store: Store
 ) -> None:

@@ -40,6 +40,7 @@ GUARDS = {
     "/metrics": "token",
     "/mcp": "token",
     "/ws": "socket",
+    "/ws/terminals/{window}": "socket",
     "": "pages",  # NiceGUI, whose pages are in the table one by one
 }
 ADMIN_ONLY = {
@@ -50,6 +51,7 @@ ADMIN_ONLY = {
     ("POST", "/api/users/{user_id}/link"),
     ("POST", "/api/auth/links"),
     ("POST", "/api/agents/{name}/{verb}"),
+    ("GET", "/api/agents/{name}/logs"),
     ("GET", "/api/audit"),
     ("GET", "/api/audit/export"),
     ("GET", "/api/dlq"),
@@ -67,6 +69,7 @@ NAMES = {
     "letter_id": "x/1-0",
     "provider": "google",
     "rest": "nowhere",
+    "window": "monitor",
     "user_id": ADMIN_ID,
 }
 #: The keeper of memory answers for these: tests/portal/test_memory_api.py.
@@ -197,12 +200,14 @@ async def test_no_route_takes_a_wrong_token(
 
 async def test_no_socket_takes_a_wrong_token(portal: Portal, store: Store) -> None:
     for token in (await wrong_tokens(portal, store)).values():
-        for where, headers in (
-            (portal.ws, {"Authorization": f"Bearer {token}"} if token else {}),
-            (f"{portal.ws}?token={token}", {}),
-        ):
-            async with connect(where, additional_headers=headers) as raw:
-                assert await close_code(raw) == 4401
+        for path in [one for one, guard in GUARDS.items() if guard == "socket"]:
+            at = portal.ws.removesuffix("/ws") + path.format(**NAMES)
+            for where, headers in (
+                (at, {"Authorization": f"Bearer {token}"} if token else {}),
+                (f"{at}?token={token}", {}),
+            ):
+                async with connect(where, additional_headers=headers) as raw:
+                    assert await close_code(raw) == 4401, path
 
 
 async def test_no_page_takes_a_wrong_cookie_or_a_token(

@@ -139,6 +139,23 @@ async def test_guessing_the_current_password_is_a_login_attempt(
         assert got == [422] * 5 + [429]
 
 
+async def test_three_links_an_hour_for_an_account(limited: Portal, record: Store) -> None:
+    somebody, other = await person(limited, record), await person(limited, record)
+    with limited.admin() as admin:
+        got = [admin.post(f"/api/users/{somebody.id}/link").status_code for _ in range(4)]
+        assert got == [201] * 3 + [429]
+        assert admin.post(f"/api/users/{other.id}/link").status_code == 201
+
+
+def test_the_forms_in_front_of_the_door_count_by_address(limited: Portal) -> None:
+    form = {"token": "x", "password": "quite a new one", "again": "quite a new one"}
+    with from_address(limited, "127.0.0.18") as client:
+        back = [client.get("/login/github/callback?code=x&state=x").status_code for _ in range(5)]
+        assert back == [401] * 5
+        got = [client.post("/welcome", data=form).status_code for _ in range(6)]
+        assert got == [401] * 5 + [429]
+
+
 async def test_thirty_messages_a_minute_over_all_sockets_and_the_socket_lives(
     limited: Portal, record: Store
 ) -> None:

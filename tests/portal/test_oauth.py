@@ -103,6 +103,7 @@ def test_the_whole_way_by_an_invitation_and_then_without(
 async def test_a_stranger_and_an_email_alone_do_not_get_in(
     gate: Portal, provider: Provider, record: Store, name: str
 ) -> None:
+    invited(gate, f"{uuid.uuid4().hex}@test")  # somebody else's waits
     before = await record.fetchval("SELECT count(*) FROM users")
     with gate.client() as client:
         answer = enter(client, name)
