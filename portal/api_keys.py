@@ -38,7 +38,9 @@ ABOUT = {
     "qdrant-api-key": "A Qdrant server of your own (qdrant_url)",
 }
 #: The system's own: changed together with what they open, never from a page.
-OWN = frozenset({secrets.POSTGRES, secrets.REDIS_PASSWORD, secrets.AWS_CREDENTIALS, "jwt-secret"})
+OWN = frozenset(
+    {secrets.POSTGRES, secrets.REDIS_PASSWORD, secrets.AWS_CREDENTIALS, "jwt-secret", "audit-key"}
+)
 TRIED = frozenset({secrets.ANTHROPIC_API_KEY, OPENAI_API_KEY})
 TRY_S = 20.0
 TRY_TOKENS = 16

@@ -203,6 +203,12 @@ def _agent(settings: Settings, name: str) -> Reading:
     return (spec.model_dump(mode="json") if spec else {}), faults
 
 
+def shipped(name: str) -> str | None:
+    """The text of the shipped file of that name; None: none is shipped."""
+    path = Path(budgets.SHIPPED).parent / file(name).path
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
 def faults(settings: Settings) -> tuple[Fault, ...]:
     """Everything that is wrong with the configuration, each fault once."""
     found: dict[Fault, None] = {}

@@ -123,11 +123,14 @@ async def write(
 
 async def restart(desk: Desk, caller: Caller, names: Sequence[str]) -> list[str]:
     """Have the watchdog restart these programs, the portal last; each ends its work first.
+    `agents` means all of them.
 
     Raises InputError for one that cannot be restarted from here.
     """
     admin_only(caller)
-    known = {SUPERVISOR, *roster.load(desk.settings).agents, MEMORY, WORKERS, PORTAL}
+    agents = roster.load(desk.settings).agents
+    known = {SUPERVISOR, *agents, MEMORY, WORKERS, PORTAL}
+    names = [*(name for name in names if name != AGENTS), *(agents if AGENTS in names else ())]
     if unknown := [name for name in names if name not in known]:
         more = "run ai-infra down, then ai-infra up" if EVERYTHING in unknown else ""
         raise InputError(

@@ -54,6 +54,9 @@ class McpServer(Wire):
 
 
 class Extensions(Wire):
+    """`config`: the folder that all of it lies in."""
+
+    config: str
     agents: list[Seat]
     agent_faults: list[str]
     hooks: list[Hook]
@@ -77,6 +80,7 @@ def _found(settings: Settings) -> Extensions:
     faults: list[str] = []
     hooks = Hooks(settings.config, faults.append)
     return Extensions(
+        config=str(settings.config),
         agents=[
             _seat(spec, models, settings) for spec in (known.supervisor, *known.agents.values())
         ],
