@@ -36,6 +36,8 @@ ABOUT = {
     "github-pat": "Private repositories on GitHub",
     "cloudflare-token": "DNS and certificates of domains at Cloudflare",
     "qdrant-api-key": "A Qdrant server of your own (qdrant_url)",
+    "google-client-secret": "Logins by Google (google_client_id)",
+    "github-client-secret": "Logins by GitHub (github_client_id)",
 }
 #: The system's own: changed together with what they open, never from a page.
 OWN = frozenset(
@@ -218,7 +220,7 @@ def _shown(one: Kept) -> ApiKey:
     why = "the system's own; set it on the server" if own else ELSEWHERE.get(one.source, "")
     return ApiKey(
         name=one.name,
-        about=ABOUT.get(one.name, "The system's own" if own else "Your own"),
+        about=ABOUT.get(one.name, "Kept by the system" if own else "Your own"),
         source=one.source,
         since=one.since,
         fault=one.fault,

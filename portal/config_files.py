@@ -34,6 +34,7 @@ READERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"embed_\w+|rerank_model|sentiment_model", (WORKERS, MEMORY)),
     (r"anthropic_base_url|model_\w+", (SUPERVISOR, AGENTS, PORTAL)),
     (r"hook_s", (AGENTS, SUPERVISOR)),
+    (r"public_url|\w+_client_id|oauth_\w+", (PORTAL,)),
 )
 FIELD = re.compile(r"[A-Za-z0-9_-]+(?:\.[^:\s]+)*")
 

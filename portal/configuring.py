@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from base import roster, streams
-from base.errors import ConflictError, FieldsError, InputError
+from base.errors import AIError, ConflictError, FieldsError, InputError, NoAnswerError
 from base.messages import Wire
 from base.redact import redact
 from base.settings import Settings
@@ -125,7 +125,8 @@ async def restart(desk: Desk, caller: Caller, names: Sequence[str]) -> list[str]
     """Have the watchdog restart these programs, the portal last; each ends its work first.
     `agents` means all of them.
 
-    Raises InputError for one that cannot be restarted from here.
+    Raises InputError for one that cannot be restarted from here, ConflictError naming those that
+    the watchdog refused; the others are restarted.
     """
     admin_only(caller)
     agents = roster.load(desk.settings).agents
@@ -138,10 +139,18 @@ async def restart(desk: Desk, caller: Caller, names: Sequence[str]) -> list[str]
             + (f": {more}" if more else f"; there are: {', '.join(sorted(known))}")
         )
     ordered = sorted(set(names), key=lambda name: (name == PORTAL, name != SUPERVISOR, name))
+    failed = []
     for name in ordered:
         what = event("action", "execute", f"programs/{name}/restart", caller=caller, risk="medium")
-        async with desk.written(what):
-            await desk.ask(streams.SERVICE_WATCH, verb="restart", agent=name)
+        try:
+            async with desk.written(what):
+                await desk.ask(streams.SERVICE_WATCH, verb="restart", agent=name)
+        except NoAnswerError:
+            raise
+        except AIError as error:
+            failed.append(f"{name}: {error}")
+    if failed:
+        raise ConflictError(f"not restarted: {'; '.join(failed)}")
     return ordered
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from fastapi import APIRouter
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validator
@@ -23,23 +23,18 @@ def _printable(text: str) -> str:
     return text
 
 
-def _whole(number: int) -> int:
-    if abs(number) > INTEGER_MAX:
+def _number(number: Any) -> Any:
+    if not math.isfinite(number) or abs(number) > INTEGER_MAX:
         raise ValueError("the number is too large")
     return number
 
 
-def _finite(number: float) -> float:
-    if not math.isfinite(number):
-        raise ValueError("the number must be finite")
-    return number
-
-
 Line = Annotated[Text, Field(max_length=10_000), AfterValidator(_printable)]
+Strict = Field(strict=True)
 One = (
-    Annotated[bool, Field(strict=True)]
-    | Annotated[int, Field(strict=True), AfterValidator(_whole)]
-    | Annotated[float, Field(strict=True), AfterValidator(_finite)]
+    Annotated[bool, Strict]
+    | Annotated[int, Strict, AfterValidator(_number)]
+    | Annotated[float, Strict, AfterValidator(_number)]
     | Line
 )
 KeyName = Annotated[Line, Field(min_length=1, max_length=200)]

@@ -91,6 +91,9 @@ SYSTEM: Sequence[tuple[str, str, Sequence[str]]] = (
     ("Secrets in AWS", "With a region, secrets are looked for there first.", (
         "aws_region", "aws_secrets_prefix", "aws_endpoint_url",
     )),
+    ("Logins", "Addresses of the portal, and logins by Google and GitHub.", (
+        "public_url", "google_client_id", "github_client_id",
+    )),
     ("Work", "How patient the system is with its agents.", (
         "heartbeat_s", "lease_s", "drain_s", "stable_s", "hook_s", "log_level",
     )),

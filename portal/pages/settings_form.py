@@ -62,7 +62,7 @@ class FileForm:
         self._root = ui.element("div").classes("fileform")
         self._fill()
 
-    def _fill(self, *, restart: Sequence[str] | None = None) -> None:
+    def _fill(self) -> None:
         assert self._root is not None
         self._root.clear()
         self._inputs.clear()
@@ -87,8 +87,6 @@ class FileForm:
                 ui.button("Save", on_click=self._save, color=None).props(
                     "unelevated no-caps"
                 ).classes("main")
-        if restart is not None:
-            self._saved = restart
 
     def _field(self, item: Item) -> None:
         now, own = look(self._found.values, item.at), look(self._found.own, item.at)
@@ -149,8 +147,8 @@ class FileForm:
             parts.tell(error)
         else:
             self._found = written.configured
-            self._fill()
             parts.done("Saved")
+            self._fill()  # from here on, what this was called from is gone
             with self._after:
                 await restart_panel(self._desk, self._caller, "Saved.", written.restart)
 
@@ -231,7 +229,7 @@ async def restart_panel(desk: Desk, caller: Caller, said: str, programs: Sequenc
             try:
                 await configuring.restart(desk, caller, programs)
             except AIError as error:
-                parts.tell(error, "not restarted")
+                parts.tell(error)
                 button.props(remove="loading")
                 return
             panel.clear()

@@ -132,9 +132,9 @@ async def keys(desk: Desk, caller: Caller, client: Client) -> None:
             return
         finally:
             waiting.dismiss()
-        cost = f", {parts.usd(found.cost_usd)}" if found.cost_usd else ""
+        price = f", {parts.usd(found.cost_usd)}" if found.cost_usd else ""
         ui.notify(
-            f"{found.said} ({found.latency_ms} ms{cost})",
+            f"{found.said} ({found.latency_ms} ms{price})",
             type="positive" if found.ok else "negative",
             position="top",
             multi_line=True,

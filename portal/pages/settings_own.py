@@ -209,7 +209,8 @@ async def _make_token(desk: Desk, caller: Caller) -> bool:
         ui.label("New API token").classes("headline")
         name = ui.input("Name").props(f"{FIELD} maxlength=100 autofocus")
         with ui.element("fieldset").classes("scopes"):
-            ui.html("<legend>It may</legend>")
+            with ui.element("legend"):
+                ui.label("It may")
             boxes = {scope: ui.checkbox(f"{SCOPES[scope]} ({scope})") for scope in known}
         life = ui.select(LIVES, value=90, label="It ends after").props(FIELD)
         with ui.element("div").classes("line end"):
@@ -221,6 +222,9 @@ async def _make_token(desk: Desk, caller: Caller) -> bool:
             ).classes("main")
     try:
         while await asked:
+            if not any(box.value for box in boxes.values()):
+                ui.notify("Choose what it may", type="negative", position="top")
+                continue
             try:
                 wanted = NewToken(
                     name=(name.value or "").strip(),
