@@ -85,6 +85,7 @@ def test_an_edit_keeps_all_else(before: str, at: str, value: Any, after: str) ->
         ("[[a]]\nx = 1\n", ("a", "x")),
         ("a = [", ("a",)),
         ("a = 1\na = 2", ("b",)),
+        ("a = nan\nb = 2\n", ("b",)),  # whether it stayed the same cannot be told
     ],
 )
 def test_an_edit_that_cannot_be(text: str, at: tuple[str, ...]) -> None:
