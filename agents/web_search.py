@@ -10,21 +10,16 @@ import asyncio
 import html
 import json
 import re
-import tomllib
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
+from typing import Any
 
 from base import secrets
 from base.deadline import Deadline
-from base.errors import InputError, SettingsError
+from base.errors import InputError
+from base.search import endpoint
 from base.settings import Settings
 from base.terminal import neutral
 
-SHIPPED = Path(__file__).resolve().parent.parent / "config" / "search.toml"
 BRAVE_URL = "https://api.search.brave.com/res/v1/web/search"
 ANSWER_S = 20.0
 BODY_MAX_BYTES = 2_000_000
@@ -34,43 +29,11 @@ EXCERPT_CHARS = 600
 _TAG = re.compile(r"</?[A-Za-z][^<>]{0,200}>")
 
 
-class Endpoint(BaseModel):
-    """`config/search.toml`. url: without one Brave's own; secret: name of Brave's key."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: Literal["none", "searxng", "brave"]
-    url: str = ""
-    secret: str = "brave-search-api-key"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
     title: str
     url: str
     excerpt: str
-
-
-def endpoint(settings: Settings) -> Endpoint:
-    """The shipped file with the owner's laid over. Raises SettingsError with every fault."""
-    own = settings.config / "search.toml"
-    table: dict[str, Any] = {}
-    for path in (SHIPPED, own):
-        try:
-            table |= tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError) as error:
-            raise SettingsError([f"{path}: {error}"]) from error
-    try:
-        found = Endpoint.model_validate(table)
-    except ValidationError as error:
-        raise SettingsError([f"{own}: {_fault(one)}" for one in error.errors()]) from error
-    if found.kind == "searxng" and not found.url:
-        raise SettingsError([f"{own}: url: SearXNG needs the address of your instance"])
-    if found.url and not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", found.url):
-        raise SettingsError([f"{own}: url: {found.url!r} is no http or https address"])
-    return found
 
 
 async def search(settings: Settings, query: str, count: int, deadline: Deadline) -> list[Hit]:
@@ -170,7 +133,3 @@ def _plain(value: object, chars: int) -> str:
     """Foreign text in one line, without markup and control characters."""
     text = html.unescape(_TAG.sub("", value)) if isinstance(value, str) else ""
     return neutral(" ".join(text.split()))[:chars]
-
-
-def _fault(error: ErrorDetails) -> str:
-    return f"{'.'.join(map(str, error['loc']))}: {error['msg']}"

@@ -3,7 +3,8 @@
 AIError
 ├── SettingsError          configuration is wrong; all faults at once
 ├── InputError             what a person or program asked for cannot be (HTTP 422 / exit 2)
-│   └── UnknownAgentError  no such agent in the roster
+│   ├── UnknownAgentError  no such agent in the roster
+│   └── FieldsError        fields of a file that are wrong, each named
 ├── NotFoundError          no such thing, or not yours (HTTP 404)
 ├── UnauthenticatedError   nobody known is asking (HTTP 401)
 ├── ForbiddenError         yours to see, not to do (HTTP 403)
@@ -57,6 +58,15 @@ class UnknownAgentError(InputError):
         self.name = name
         self.known = tuple(known)
         super().__init__(f"no agent named {name!r}; there are: {', '.join(self.known)}")
+
+
+class FieldsError(InputError):
+    """What is wrong in a file: `fields` has (file, dotted key or "", what is wrong) of each."""
+
+    def __init__(self, fields: Sequence[tuple[str, str, str]]) -> None:
+        self.fields = tuple(fields)
+        told = (": ".join(part for part in field if part) for field in self.fields)
+        super().__init__("; ".join(told))
 
 
 class NotFoundError(AIError):

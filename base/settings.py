@@ -12,12 +12,20 @@ import os
 import pwd
 import re
 import stat
+from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -33,6 +41,10 @@ SOCKET_PATH_MAX_BYTES = 100
 HANDS_USER = "ai-hands"
 #: What may stand in a header: else the transport's error would quote the key.
 PLAIN_KEY = re.compile(r"[!-~]+")
+
+
+#: The file that is read by itself, see `check`.
+_alone: ContextVar[Path | None] = ContextVar("alone", default=None)
 
 
 class Settings(BaseSettings):
@@ -95,6 +107,8 @@ class Settings(BaseSettings):
     stable_s: float = Field(300.0, gt=0)
     hook_s: float = Field(60.0, gt=0)  # for a hook whose entry has no timeout
 
+    _proposed: Path | None = PrivateAttr(None)
+
     @field_validator("home", "rerank_model", "sentiment_model")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
@@ -115,6 +129,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        if (alone := _alone.get()) is not None:
+            return (TomlConfigSettingsSource(settings_cls, alone),)
         path = _home_from_environment() / "config" / "settings.toml"
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, path)
 
@@ -123,7 +139,15 @@ class Settings(BaseSettings):
     @property
     def config(self) -> Path:
         """What the owner edits: settings.toml, models.toml, budgets.toml, agents/*.toml."""
-        return self.home / "config"
+        return self._proposed or self.home / "config"
+
+    def proposing(self, folder: Path) -> Settings:
+        """These settings with `folder` for the configuration: what is proposed is read by the
+        same loaders before it replaces what there is.
+        """
+        other = self.model_copy()
+        other._proposed = folder
+        return other
 
     @property
     def secrets(self) -> Path:
@@ -299,6 +323,21 @@ def load(**overrides: Any) -> Settings:
     """Read the settings. Raises SettingsError naming every fault; values never appear in it."""
     if "home" in overrides:
         os.environ["AI_INFRA_HOME"] = str(overrides["home"])
+    return _read(**overrides)
+
+
+def check(path: Path) -> Settings:
+    """What a settings.toml says by itself, without the environment. Raises SettingsError as
+    `load` does.
+    """
+    before = _alone.set(path)
+    try:
+        return _read()
+    finally:
+        _alone.reset(before)
+
+
+def _read(**overrides: Any) -> Settings:
     try:
         return Settings(**overrides)
     except ValidationError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +13,7 @@ from base import secrets, secrets_files
 from base.errors import AIError, InputError
 from base.settings import Settings
 from portal.cli_client import EXIT_FAILED, EXIT_USAGE, settings, show, stop
+from portal.kept import Kept, kept
 
 DAY_S, HOUR_S, MINUTE_S = 86_400, 3_600, 60
 
@@ -72,18 +72,7 @@ def remove(name: str) -> None:
 
 def listed(config: Settings) -> list[dict[str, Any]]:
     """One row a secret that there is or that cannot be read; `age_s` None: unknown."""
-    rows: list[dict[str, Any]] = []
-    if os.environ.get("ANTHROPIC_API_KEY", "").strip():
-        rows.append(_row(secrets.ANTHROPIC_API_KEY, "environment", None))
-    for name in sorted({*secrets.NAMES, *_names(config.secrets), *_names(_credentials())}):
-        try:
-            found = secrets.of(config).find(name)
-        except AIError as error:
-            rows.append(_row(name, "-", None, str(error)))
-            continue
-        if found:
-            rows.append(_row(name, found.source, found.since))
-    return rows
+    return [_row(one) for one in kept(config)]
 
 
 def check(config: Settings) -> tuple[bool, str]:
@@ -101,11 +90,11 @@ def check(config: Settings) -> tuple[bool, str]:
     return not faults, "; ".join([told.get(where, f"API key from {where}"), *faults])
 
 
-def _row(
-    name: str, source: str, since: datetime | None, fault: str | None = None
-) -> dict[str, Any]:
+def _row(one: Kept) -> dict[str, Any]:
+    since = one.since
     age_s = max(0, round((datetime.now(UTC) - since).total_seconds())) if since else None
-    return {"name": name, "source": source, "age": _age(age_s), "age_s": age_s, "fault": fault}
+    found = {"name": one.name, "source": one.source, "age": _age(age_s), "age_s": age_s}
+    return {**found, "fault": one.fault}
 
 
 def _age(age_s: int | None) -> str | None:
@@ -115,16 +104,6 @@ def _age(age_s: int | None) -> str | None:
         if age_s >= unit_s:
             return f"{age_s // unit_s} {unit}"
     return f"{age_s} s"
-
-
-def _names(folder: Path | None) -> set[str]:
-    found = folder.iterdir() if folder and folder.is_dir() else ()
-    return {path.name for path in found if secrets_files.NAME.fullmatch(path.name)}
-
-
-def _credentials() -> Path | None:
-    folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
-    return Path(folder) if folder.startswith("/") else None
 
 
 def _source(config: Settings, name: str) -> str:

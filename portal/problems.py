@@ -77,6 +77,8 @@ def from_error(error: errors.AIError, instance: str) -> JSONResponse:
     if isinstance(error, errors.TooManyError):
         headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     faults = [{"at": "", "message": fault} for fault in getattr(error, "faults", ())]
+    if isinstance(error, errors.FieldsError):
+        faults = [{"file": one[0], "at": one[1], "message": one[2]} for one in error.fields]
     detail = str(error) if status != 500 else "The portal failed at this; its log has the cause."
     return problem(status, detail, instance, faults=faults, headers=headers)
 

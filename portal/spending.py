@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from datetime import UTC, date, datetime
-from pathlib import Path
 
+from base import budgets
 from base.messages import UNPAID_PROVIDER, Wire
 from portal.auth import Caller
 from portal.desk import Desk
-
-SHIPPED_BUDGETS = Path(__file__).resolve().parent.parent / "config" / "budgets.toml"
 
 
 class Usage(Wire):
@@ -74,11 +71,8 @@ async def budget(desk: Desk, caller: Caller) -> BudgetState:
         " WHERE (timestamp AT TIME ZONE 'UTC')::date = $1 AND provider <> $2",
         *(on, UNPAID_PROVIDER),
     )
-    limits: dict[str, float] = {}
-    for path in (SHIPPED_BUDGETS, desk.settings.config / "budgets.toml"):
-        if path.is_file():
-            limits |= tomllib.loads(path.read_text(encoding="utf-8")).get("daily", {})
-    warning_usd, hard_usd = limits["warning_usd"], limits["hard_limit_usd"]
+    daily = budgets.load(desk.settings).daily
+    warning_usd, hard_usd = daily.warning_usd, daily.hard_limit_usd
     state = "exceeded" if spent_usd >= hard_usd else "warning" if spent_usd >= warning_usd else "ok"
     return BudgetState(
         date=on,

@@ -7,16 +7,15 @@ charged, and nobody pays it.
 
 from __future__ import annotations
 
-import tomllib
 from calendar import monthrange
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
 
+from base import budgets
 from base.messages import UNPAID_PROVIDER, Wire
 from portal.auth import Caller
 from portal.desk import Desk
-from portal.spending import SHIPPED_BUDGETS
 
 RANGES: tuple[int, ...] = (7, 30, 90)
 TASKS_MAX = 10
@@ -162,12 +161,12 @@ async def month(desk: Desk) -> Month:
         " WHERE (timestamp AT TIME ZONE 'UTC')::date >= $1 AND provider <> $2",
         *(first, UNPAID_PROVIDER),
     )
-    limits: dict[str, float] = {}
-    for path in (SHIPPED_BUDGETS, desk.settings.config / "budgets.toml"):
-        if path.is_file():
-            limits |= tomllib.loads(path.read_text(encoding="utf-8")).get("daily", {})
     days = monthrange(today.year, today.month)[1]
-    return Month(first=first, spent_usd=spent_usd, most_usd=limits["hard_limit_usd"] * days)
+    return Month(
+        first=first,
+        spent_usd=spent_usd,
+        most_usd=budgets.load(desk.settings).daily.hard_limit_usd * days,
+    )
 
 
 def _sum(rows: list[dict[str, Any]]) -> Sums:

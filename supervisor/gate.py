@@ -17,7 +17,7 @@ from typing import Literal
 from base import terminal
 from base.approvals import UNBOUND, ApprovalRequest
 from base.levels import NAMES, PRIVILEGED
-from supervisor.policy import Policy, Rule
+from base.policy import Policy, Rule
 
 Risk = Literal["low", "medium", "high", "critical"]
 RISKS: tuple[Risk, ...] = ("low", "medium", "high", "critical")

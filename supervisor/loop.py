@@ -14,7 +14,7 @@ import time
 import psutil
 from pydantic import ValidationError
 
-from base import log, program, roster, streams
+from base import budgets, log, policy, program, roster, streams
 from base.audit_writer import Writer
 from base.bus import Bus, Delivery
 from base.errors import AIError, BusError, ConflictError, InputError, NotFoundError, StoreError
@@ -27,7 +27,7 @@ from base.store import HeldLock, Store
 from pai import telos
 from pai.hooks import Hooks
 from pai.telos import Telos
-from supervisor import approvals, asks, budget, intake, outcomes, policy, record, tally, tasks
+from supervisor import approvals, asks, intake, outcomes, record, tally, tasks
 from supervisor.dispatch import dispatch
 from supervisor.heartbeats import Heartbeats
 from supervisor.keyboard import listen
@@ -49,7 +49,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> int | None:
 
     Raises StoreError when the post's connection is lost: without it nothing may be written.
     """
-    budgets, models, team = budget.load(settings), Models.load(settings), roster.load(settings)
+    costs, models, team = budgets.load(settings), Models.load(settings), roster.load(settings)
     levels, rules = Levels.load(settings), policy.load(settings)
     store = await Store.open(settings.postgres, NAME)
     try:
@@ -63,7 +63,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> int | None:
             telos.prepare(settings)
             bus = await Bus.open(settings.redis, NAME)
             held.push_async_callback(bus.close)
-            parts = _parts(settings, bus, store, models, team, budgets, levels, rules)
+            parts = _parts(settings, bus, store, models, team, costs, levels, rules)
             held.push_async_callback(parts.llm.close)
             held.push_async_callback(parts.slots.close)
             await run(parts, post, stop)
@@ -245,7 +245,7 @@ def _parts(
     store: Store,
     models: Models,
     team: roster.Roster,
-    budgets: budget.Budgets,
+    costs: budgets.Budgets,
     levels: Levels,
     rules: policy.Policy,
 ) -> Parts:
@@ -266,7 +266,7 @@ def _parts(
         llm=LLM(settings, models, on_call=count),
         models=models,
         roster=team,
-        budgets=budgets,
+        budgets=costs,
         levels=levels,
         policy=rules,
         tell=tell,

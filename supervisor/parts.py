@@ -9,19 +9,19 @@ from datetime import UTC, datetime
 from typing import Any
 
 from base import log, streams
+from base.budgets import Budgets
 from base.bus import Bus
 from base.errors import BusError
 from base.levels import PRIVILEGED, Levels
 from base.llm import LLM
 from base.messages import Control, Event, Kind, Message, Status, Type
+from base.policy import Policy
 from base.prices import Models
 from base.roster import AgentSpec, Roster
 from base.settings import Settings
 from base.store import Store
 from pai.hooks import Hooks
 from pai.telos import Telos
-from supervisor.budget import Budgets
-from supervisor.policy import Policy
 from supervisor.slots import Slots
 from supervisor.tasks import Seen, Task
 

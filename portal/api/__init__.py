@@ -15,6 +15,7 @@ from portal.api import (
     conversations,
     memory,
     ops,
+    settings,
     tasks,
     tokens,
     users,
@@ -47,6 +48,7 @@ def install(app: FastAPI) -> None:
         memory,
         ops,
         audit,
+        settings,
     ):
         router.include_router(module.router)
     router.include_router(agents.fleet_router)

@@ -32,6 +32,7 @@ def install(app: FastAPI, settings: Settings) -> None:
         tasks,
         usage,
     )
+    from portal.pages import settings as configured
 
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     login.install(app)
@@ -45,6 +46,7 @@ def install(app: FastAPI, settings: Settings) -> None:
     agents.install(app)
     tasks.install(app)
     task.install(app)
+    configured.install(app)
     ui.run_with(
         app,
         title="AI Infrastructure",

@@ -17,7 +17,7 @@ from nicegui import Client, ui
 from nicegui.elements.html import Html
 
 from base.errors import NotFoundError, UnauthenticatedError
-from portal import approvals
+from portal import accounts, approvals
 from portal.auth import Caller
 from portal.desk import Desk
 from portal.door import caller_of
@@ -124,7 +124,8 @@ async def build(
     """Make the frame inside the present client. here: the `Place` it belongs to. styles, scripts:
     names of files in `static/` that this page needs beside the common ones.
     """
-    ui.add_head_html(_head((*STYLES, *styles), (*SCRIPTS, *scripts)))
+    zone = (await accounts.me(desk, caller)).time_zone
+    ui.add_head_html(_head((*STYLES, *styles), (*SCRIPTS, *scripts), zone))
     ui.colors(primary="#4f5bd5")
     theme = client.request.cookies.get("ai-theme")
     if theme in {"dark", "light"}:  # chosen before; else the system's preference holds
@@ -164,17 +165,28 @@ async def build(
     return shell
 
 
-def _head(styles: tuple[str, ...], scripts: tuple[str, ...]) -> str:
+def _head(styles: tuple[str, ...], scripts: tuple[str, ...], zone: str | None) -> str:
     keys = {place.key: place.path for place in PLACES}
     lines = [
         '<link rel="manifest" href="/static/manifest.webmanifest">',
         '<meta name="theme-color" content="#4f5bd5">',
         '<link rel="apple-touch-icon" href="/static/icon-192.png">',
         *(f'<link rel="stylesheet" href="/static/{name}.css">' for name in styles),
-        f"<script>window.aiPlaces = {json.dumps(keys)}</script>",
+        f"<script>window.aiPlaces = {json.dumps(keys)}; {_zone(zone)}</script>",
         *(f'<script defer src="/static/{name}.js"></script>' for name in scripts),
     ]
     return "\n".join(lines)
+
+
+def _zone(zone: str | None) -> str:
+    """Sets the zone of all times, unless this browser does not know it."""
+    if zone is None:
+        return ""
+    name = json.dumps(zone).replace("<", "\\u003c")
+    return (
+        f"try {{ new Intl.DateTimeFormat(undefined, {{ timeZone: {name} }}); "
+        f"window.aiZone = {name}; }} catch {{ }}"
+    )
 
 
 def _rail(caller: Caller, here: str) -> Html:

@@ -15,6 +15,7 @@ import pytest
 
 from agents import web_search
 from agents.web_search import Hit
+from base import search
 from base.deadline import Deadline
 from base.errors import InputError, SettingsError
 from base.settings import Settings
@@ -190,4 +191,4 @@ async def test_an_endpoint_that_is_away_or_empty(
 )
 def test_a_wrong_file_is_told(owned: Callable[[str], Settings], text: str, told: str) -> None:
     with pytest.raises(SettingsError, match=told):
-        web_search.endpoint(owned(text))
+        search.endpoint(owned(text))

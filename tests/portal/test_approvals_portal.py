@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest_asyncio
 
-from base import roster, streams
+from base import budgets, policy, roster, streams
 from base.approvals import Approval, ApprovalRequest
 from base.bus import Bus
 from base.deadline import Deadline
@@ -31,7 +31,7 @@ from pai.hooks import Hooks
 from pai.telos import Telos
 from portal import auth, work
 from portal.pages import draw, view
-from supervisor import approvals, asks, budget, policy
+from supervisor import approvals, asks
 from supervisor.parts import Parts
 from tests.portal.conftest import REPO, Person, Portal, Stage, asked, person
 
@@ -102,7 +102,7 @@ async def clerk(portal: Portal, bus: Bus, store: Store) -> AsyncIterator[Clerk]:
         llm=LLM(portal.settings, models, on_call=free),
         models=models,
         roster=roster.load(),
-        budgets=budget.load(portal.settings),
+        budgets=budgets.load(portal.settings),
         levels=Levels.load(),
         policy=policy.load(),
         tell=lambda line: None,

@@ -57,6 +57,17 @@ ADMIN_ONLY = {
     ("GET", "/api/dlq"),
     ("POST", "/api/dlq/{letter_id:path}/replay"),
     ("POST", "/api/dlq/purge"),
+    ("GET", "/api/settings"),
+    ("GET", "/api/settings/keys"),
+    ("PUT", "/api/settings/keys/{name}"),
+    ("DELETE", "/api/settings/keys/{name}"),
+    ("POST", "/api/settings/keys/{name}/try"),
+    ("GET", "/api/settings/extensions"),
+    ("POST", "/api/settings/restart"),
+    ("GET", "/api/settings/agents/{name}"),
+    ("PUT", "/api/settings/agents/{name}"),
+    ("GET", "/api/settings/{file}"),
+    ("PUT", "/api/settings/{file}"),
 }
 #: Ids of things that belong to somebody, and names of things that belong to nobody.
 OWNED = {
@@ -68,6 +79,8 @@ NAMES = {
     "verb": "pause",
     "letter_id": "x/1-0",
     "provider": "google",
+    "file": "budgets",
+    "part": "keys",
     "rest": "nowhere",
     "window": "monitor",
     "user_id": ADMIN_ID,

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from base import terminal
+from base import policy, terminal
 from base.approvals import UNBOUND, ApprovalRequest, Operand, binding
 from base.errors import SettingsError
+from base.policy import Policy, Rule
 from base.settings import Settings
-from supervisor import gate, policy
+from supervisor import gate
 from supervisor.gate import Decider, History, decide, objection, sentence
-from supervisor.policy import Policy, Rule
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from base.budgets import Daily, load
 from base.errors import SettingsError
 from base.messages import Budget, Effort
 from base.settings import Settings
-from supervisor.budget import Daily, Spent, grant, load, refusal, share
+from supervisor.budget import Spent, grant, refusal, share
 
 DAILY = Daily(warning_usd=5, hard_limit_usd=10)
 
