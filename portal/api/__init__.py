@@ -18,6 +18,7 @@ from portal.api import (
     tasks,
     tokens,
     users,
+    voice,
 )
 from portal.door import bearer, declared
 
@@ -47,6 +48,7 @@ def install(app: FastAPI) -> None:
         memory,
         ops,
         audit,
+        voice,
     ):
         router.include_router(module.router)
     router.include_router(agents.fleet_router)
