@@ -18,8 +18,8 @@ from base.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import NDArray
     from av.container import InputContainer
+    from numpy.typing import NDArray
 
 RATE_HZ = 16_000
 #: The longest recording that is taken, and its largest file.

