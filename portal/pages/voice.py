@@ -62,7 +62,7 @@ def _bar() -> None:
         )
         with ui.element("label").props("hidden"):
             ui.element("input").props("type=checkbox data-voice=at-once")
-            ui.label("Send at once")
+            ui.label("Submit at once")
         for name, label in (("retry", "Try again"), ("discard", "Discard"), ("hush", "Be quiet")):
             with ui.element("button").props(f"type=button data-voice={name} hidden"):
                 ui.label(label)

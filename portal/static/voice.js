@@ -402,7 +402,7 @@
       if (mouth.id !== null) mouth.gone.add(mouth.id);
       quiet();
       mouth.id = id;
-      mouth.path = null;
+      mouth.path = location.pathname;
     }
     const found = window.aiSentences(text, whole);
     if (mouth.said.some((one, at) => one !== found[at])) quiet(); // another attempt at the answer
@@ -432,12 +432,12 @@
       if (!by?.ready) throw new Error(by?.note || "the portal cannot be reached");
       const own = by.provider === "browser";
       while (turn === mouth.turn && mouth.queue.length) {
+        if (location.pathname !== mouth.path) return hush(); // they went elsewhere
         const item = mouth.queue.shift();
         if (own) await utter(item.sentence);
         else {
           load(item);
           if (mouth.queue.length) load(mouth.queue[0]);
-          mouth.waiting = item;
           const sound = await item.sound;
           if (turn === mouth.turn) await play(sound, item.sentence, turn);
         }
@@ -448,6 +448,7 @@
         quiet();
         ear.trouble = `Not spoken: ${words(error)}`.replace(/\.?$/, ".");
         tell("mute", { text: ear.trouble });
+        refresh();
       }
     }
     if (turn !== mouth.turn) return; // quiet() has cleared up, and another may run
