@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import re
 import shutil
+import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 from importlib.util import find_spec
@@ -169,7 +171,8 @@ async def _output(line: Sequence[str], text: str, deadline: Deadline) -> bytes:
         raise ModelError(f"{name} did not end in time") from error
     finally:
         if process.returncode is None:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # what it started holds its pipes open
             await process.wait()
     if process.returncode:
         words = told.decode(errors="replace").strip().splitlines()[-1:] or ["no reason given"]

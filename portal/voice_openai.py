@@ -15,6 +15,7 @@ import httpx
 from base import secrets, sound
 from base.deadline import Deadline
 from base.errors import AIError, ModelError
+from base.redact import redact
 from base.settings import OPENAI, PLAIN_KEY, Settings
 
 KEY = "openai-api-key"
@@ -103,7 +104,9 @@ class OpenAI:
             said = str(answer.json()["error"]["message"])
         except (ValueError, KeyError, TypeError):
             said = answer.text
-        return f"{self.title} refused ({answer.status_code}): {said[:REASON_CHARS]}".rstrip(": ")
+        return f"{self.title} refused ({answer.status_code}): {redact(said[:REASON_CHARS])}".rstrip(
+            ": "
+        )
 
     async def _key(self) -> str:
         """Empty when there is none. Raises SettingsError when it cannot be had."""

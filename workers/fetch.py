@@ -7,11 +7,13 @@ needed is fetched; what was cut off goes on where it ended; the folder counts on
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from pathlib import Path
 
-from base.errors import AIError, InputError, NotFoundError, NotRunningError
+from base.errors import AIError, InputError, NotFoundError, NotRunningError, SettingsError
 from base.settings import Settings, load
+from workers.folder import check_whisper
 
 SIZES = ("tiny", "base", "small", "medium", "large-v3", "large-v3-turbo")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
@@ -36,23 +38,20 @@ def repository(name: str) -> str:
 def fetch(settings: Settings, name: str) -> Path:
     """The folder. Safe to repeat: what is there is not fetched again.
 
-    Raises InputError, NotFoundError, NotRunningError when the hub cannot be reached, and
-    SettingsError when what came is no Whisper.
+    Raises InputError also when what came is no Whisper, NotFoundError, and NotRunningError when
+    the hub cannot be reached.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    from workers.listen import checked
-
     wanted = repository(name)
     folder = settings.home / "models" / wanted.rpartition("/")[2]
     if folder.is_dir():
-        checked(folder)
+        check_whisper(folder)
         return folder
     part = folder.with_name(f"{folder.name}.part")
     part.mkdir(parents=True, exist_ok=True)
     try:
-        # A folder of its own for what the hub said: nothing is taken from it when it is away.
         snapshot_download(wanted, local_dir=part, allow_patterns=list(FILES), token=False)
     except LocalEntryNotFoundError as error:
         _dropped_if_empty(part)
@@ -65,7 +64,11 @@ def fetch(settings: Settings, name: str) -> Path:
         if error.response.status_code in {401, 403, 404}:
             raise NotFoundError(f"the model hub has no {wanted} that is open to all") from error
         raise NotRunningError(f"the model hub failed: {_first(error)}") from error
-    checked(part)
+    try:
+        check_whisper(part)
+    except SettingsError as error:
+        shutil.rmtree(part)
+        raise InputError(f"{wanted} is no Whisper that can be used: {error}") from error
     part.rename(folder)
     return folder
 
@@ -88,7 +91,6 @@ def _first(error: Exception) -> str:
 
 
 def _dropped_if_empty(part: Path) -> None:
+    """What was fetched so far stays, for the next time."""
     if not any(one.is_file() and ".cache" not in one.parts for one in part.rglob("*")):
-        for one in sorted(part.rglob("*"), reverse=True):
-            one.rmdir() if one.is_dir() else one.unlink()
-        part.rmdir()
+        shutil.rmtree(part)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from base.errors import InputError, NoAnswerError, SettingsError
 from base.settings import Settings
 from workers.batch import Core, Work
 from workers.device import Device
+from workers.folder import check_whisper
 
 CONCURRENCY = 4
 #: What Whisper hears at once.
@@ -56,7 +56,7 @@ class Whisper:
 
         logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        checked(folder)
+        check_whisper(folder)
         try:
             self._processor: Any = WhisperProcessor.from_pretrained(folder, local_files_only=True)
             model: Any = WhisperForConditionalGeneration.from_pretrained(
@@ -175,15 +175,3 @@ class Listen:
             "model": self.name,
             "seconds_s": round(len(samples) / sound.RATE_HZ, 2),
         }
-
-
-def checked(folder: Path) -> None:
-    """Raises SettingsError when the folder does not say that a Whisper is in it."""
-    try:
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SettingsError([f"whisper_model: {folder} has no config.json of a model"]) from error
-    if kind != "whisper":
-        raise SettingsError([f"whisper_model: {folder} holds a {kind!r}, not a whisper"])
-    if not any(folder.glob("model*.safetensors")):
-        raise SettingsError([f"whisper_model: {folder} has no model.safetensors"])

@@ -14,6 +14,8 @@ HEAD = """<link rel="stylesheet" href="/static/voice.css">
 <script defer src="/static/sentences.js"></script>
 <script defer src="/static/voice.js"></script>"""
 
+BUTTONS = (("retry", "Try again"), ("discard", "Discard"), ("hush", "Be quiet"), ("close", "Close"))
+
 
 class Voice:
     """One open page's voice. Make it with `add`."""
@@ -63,6 +65,6 @@ def _bar() -> None:
         with ui.element("label").props("hidden"):
             ui.element("input").props("type=checkbox data-voice=at-once")
             ui.label("Submit at once")
-        for name, label in (("retry", "Try again"), ("discard", "Discard"), ("hush", "Be quiet")):
+        for name, label in BUTTONS:
             with ui.element("button").props(f"type=button data-voice={name} hidden"):
                 ui.label(label)

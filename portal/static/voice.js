@@ -1,6 +1,6 @@
 // Voice in the browser: the microphone into the message box, answers out of the loudspeaker.
 // The page has: [data-voice=talk], [data-voice=speak], [data-voice=bar] and in it meter, said,
-// at-once, retry, discard, hush. `window.aiVoice.feed(answerId, textSoFar, whole)` speaks.
+// at-once, retry, discard, hush, close. `window.aiVoice.feed(answerId, textSoFar, whole)` speaks.
 (() => {
   "use strict";
   const TICK_MS = 50;
@@ -94,6 +94,7 @@
     part("at-once").closest("label").hidden = !shown.atOnce;
     part("retry").hidden = part("discard").hidden = !shown.again;
     part("hush").hidden = !shown.hush;
+    part("close").hidden = !shown.close;
     part("talk")?.setAttribute("aria-pressed", String(ear.mode !== "off"));
   }
   function refresh() {
@@ -105,7 +106,7 @@
       show(`${said} Press again or Escape to end. ${by} hears you.`, { meter: true, atOnce: true, state: "listening" });
     } else if (ear.writing) show(`${by} is writing down what you said.`, { state: "writing" });
     else if (failed) show(`${failed} Your recording is kept.`, { again: true, state: "failed" });
-    else if (ear.trouble) show(ear.trouble, { state: "trouble" });
+    else if (ear.trouble) show(ear.trouble, { close: true, state: "trouble" });
     else if (mouth.busy) show("Speaking. Escape ends it.", { hush: true, state: "speaking" });
     else show("");
   }
@@ -312,6 +313,11 @@
   async function retry() {
     const kept = ear.kept.splice(0);
     for (const take of kept) await write(take, take.atOnce);
+  }
+  function settle() {
+    if (!ear.trouble) return;
+    ear.trouble = "";
+    refresh();
   }
   function discard() {
     ear.kept.splice(0).forEach((take) => take.drop());
@@ -544,6 +550,7 @@
     if (event.key === "Escape") {
       if (ear.mode !== "off") cancel();
       hush();
+      settle();
       return;
     }
     if (!holds(event) || !part("talk")) return;
@@ -571,6 +578,7 @@
     } else if (over(event, "speak")) speaking(!mouth.on);
     else if (over(event, "retry")) retry();
     else if (over(event, "discard")) discard();
+    else if (over(event, "close")) settle();
     else if (over(event, "hush") || event.target.closest?.('button[aria-label="Stop"]')) hush();
   });
   window.addEventListener("pagehide", cancel);

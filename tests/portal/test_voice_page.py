@@ -178,6 +178,8 @@ async def test_with_nothing_set_up_the_button_says_what_to_set(portal: Portal) -
         bar = page.locator("[data-voice=bar]")
         await expect(bar).to_contain_text("Nobody can hear you yet. This browser has no recogniser")
         await expect(bar).to_contain_text("whisper_model in settings.toml")
+        await page.get_by_role("button", name="Close").click()
+        await expect(bar).to_be_hidden()
 
 
 async def ask_aloud(page: Page, stage: Stage) -> str:
@@ -247,6 +249,22 @@ async def test_the_next_answer_is_spoken_after_one_that_was_hushed_by_a_key(
         await page.reload()
         await expect(page.locator("[data-voice=speak]")).to_have_attribute("aria-pressed", "true")
         assert await said(page, "queued") == []  # what was said before is not said again
+
+
+async def test_who_talks_hands_free_is_not_talked_over(
+    talks: Talking, stage: Stage, tmp_path: Path
+) -> None:
+    file = tmp_path / "again.wav"
+    file.write_bytes(voice_rig.say("Stop it now, please stop.", before_s=3.0, after_s=2.0))
+    async with chromium(file, *FAKES, repeat=True) as browser:
+        page = await chat(browser, talks[0])
+        await page.locator("[data-voice=talk]").click()
+        await until(page, "listening")
+        root_id = await ask_aloud(page, stage)
+        await stage.chunk(root_id, 1, f"{'And on it goes, ' * 16}to its end. So")
+        await until(page, "sound")
+        await until(page, "hushed")
+        await expect(page.locator("[data-voice=talk]")).to_have_attribute("aria-pressed", "true")
 
 
 async def test_a_voice_that_fails_says_why(talks: Talking, stage: Stage) -> None:

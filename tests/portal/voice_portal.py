@@ -35,11 +35,16 @@ def talking(folder: Path, redis: str, dsn: str, **more: str) -> Iterator[tuple[P
 
 
 @asynccontextmanager
-async def chromium(microphone: Path | None = None, *flags: str) -> AsyncIterator[Browser]:
-    """`microphone`: what it hears, once. Without `flags`, pages are given it unasked."""
+async def chromium(
+    microphone: Path | None = None, *flags: str, repeat: bool = False
+) -> AsyncIterator[Browser]:
+    """`microphone`: what it hears, once, or again and again. Without `flags`, pages are given it
+    unasked.
+    """
     args = ["--no-sandbox", "--disable-gpu", *(flags or FAKES)]
     if microphone:
-        args.append(f"--use-file-for-fake-audio-capture={microphone}%noloop")
+        once = "" if repeat else "%noloop"
+        args.append(f"--use-file-for-fake-audio-capture={microphone}{once}")
     async with async_playwright() as playwright:
         opened = await playwright.chromium.launch(executable_path=need("chromium"), args=args)
         yield opened

@@ -19,7 +19,8 @@ from tests import voice_rig
 from tests.workers import tiny_whisper
 from tests.workers.test_embed_worker import started
 from workers import device
-from workers.listen import Spoken, Whisper, checked
+from workers.folder import check_whisper
+from workers.listen import Spoken, Whisper
 
 Process = subprocess.Popen[bytes]
 
@@ -128,7 +129,7 @@ def test_a_folder_that_is_no_whisper_is_named(tmp_path: Path, folder: Path) -> N
         if config:
             (other / "config.json").write_text(json.dumps(config))
         with pytest.raises(SettingsError, match=said):
-            checked(other)
+            check_whisper(other)
     torn = tmp_path / "torn"
     torn.mkdir()
     for name in ("config.json", "generation_config.json", "tokenizer.json"):
