@@ -216,6 +216,7 @@
   }
   function fail(text) {
     ear.mode = "off";
+    ear.own = null;
     ear.trouble = text;
     release();
     refresh();
@@ -264,7 +265,7 @@
       if (ear.mode === "held" && long) finish();
       if (ear.mode !== "free") return;
       if (ear.spoke && (now - heardAt > SILENCE_MS || long)) next();
-      else if (!ear.spoke && now - take.began > WAIT_MS) next(true);
+      else if (!ear.spoke && !loud && now - take.began > WAIT_MS) next(true);
     }, TICK_MS);
   }
   // Hands-free: this recording is done, the next begins at once.
@@ -328,7 +329,7 @@
     const before = field.value.trimEnd();
     field.value = before ? `${before} ${text}` : text;
     field.dispatchEvent(new Event("input", { bubbles: true }));
-    if (atOnce) requestAnimationFrame(() => document.querySelector('button[aria-label="Send"]')?.click());
+    if (atOnce) setTimeout(() => document.querySelector('button[aria-label="Send"]')?.click(), TICK_MS);
     else field.focus();
   }
 

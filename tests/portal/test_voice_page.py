@@ -278,3 +278,15 @@ async def test_a_voice_that_fails_says_why(talks: Talking, stage: Stage) -> None
         await expect(bar).to_contain_text("Not spoken: 127.0.0.1 refused (429): slow down.")
         assert await said(page, "sound") == []
         await expect(page.locator(".answer")).to_contain_text("This is never heard.")
+
+
+async def test_a_recogniser_of_the_browser_that_cannot_is_explained(portal: Portal) -> None:
+    """Debian's Chromium has one without the key that its maker's service wants."""
+    async with chromium() as browser:
+        page = await chat(browser, portal)
+        talk = page.locator("[data-voice=talk]")
+        assert "Heard by this browser's own" in (await talk.get_attribute("title") or "")
+        await talk.click()
+        bar = page.locator("[data-voice=bar]")
+        await expect(bar).to_contain_text("only the browser's own is set up; for another, one of")
+        await expect(talk).to_have_attribute("aria-pressed", "false")
