@@ -11,12 +11,13 @@ from fastapi.responses import StreamingResponse
 from base import sound
 from base.errors import InputError
 from base.messages import Wire
-from portal.door import Asking, At
+from portal.door import Asking, At, need
 from portal.limits import BODY_MAX_BYTES
 from portal.shapes import Sentence
 from portal.voice import Heard, Offers
 
 router = APIRouter(tags=["voice"])
+NEED = [need("voice")]
 #: ISO 639, as `en`; left out, the provider finds out itself.
 Language = Annotated[str | None, Query(pattern=r"^[a-z]{2,3}$")]
 TAKES: dict[str, Any] = {
@@ -46,13 +47,13 @@ class Arrived(Wire):
     received_bytes: int
 
 
-@router.get("/voice")
+@router.get("/voice", dependencies=NEED)
 async def offers(desk: At, caller: Asking) -> Offers:
     """Who hears and who speaks, and what to set where nobody does."""
     return await desk.voice.offers()
 
 
-@router.post("/voice/transcriptions", openapi_extra=TAKES)
+@router.post("/voice/transcriptions", dependencies=NEED, openapi_extra=TAKES)
 async def transcribe(
     desk: At, caller: Asking, request: Request, language: Language = None
 ) -> Heard:
@@ -63,7 +64,7 @@ async def transcribe(
     return await desk.voice.hear(data, language or "")
 
 
-@router.put("/voice/recordings/{recording_id}", openapi_extra=TAKES)
+@router.put("/voice/recordings/{recording_id}", dependencies=NEED, openapi_extra=TAKES)
 async def piece(
     desk: At,
     caller: Asking,
@@ -82,7 +83,7 @@ async def piece(
     return Arrived(received_bytes=held)
 
 
-@router.post("/voice/recordings/{recording_id}/transcription")
+@router.post("/voice/recordings/{recording_id}/transcription", dependencies=NEED)
 async def transcribe_pieces(
     desk: At, caller: Asking, recording_id: UUID, language: Language = None
 ) -> Heard:
@@ -93,13 +94,13 @@ async def transcribe_pieces(
     return heard
 
 
-@router.delete("/voice/recordings/{recording_id}", status_code=204)
+@router.delete("/voice/recordings/{recording_id}", dependencies=NEED, status_code=204)
 async def drop(desk: At, caller: Asking, recording_id: UUID) -> None:
     """Forget a recording. Safe when it is gone."""
     desk.voice.recordings.drop(caller.user_id, str(recording_id))
 
 
-@router.post("/voice/speech", responses=SOUND, response_class=StreamingResponse)
+@router.post("/voice/speech", dependencies=NEED, responses=SOUND, response_class=StreamingResponse)
 async def speak(desk: At, caller: Asking, body: Sentence) -> StreamingResponse:
     """One sentence as sound, as it comes from the provider. The same again comes from memory."""
     speech = await desk.voice.speak(body.text.strip(), body.language or "")
