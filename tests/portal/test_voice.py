@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,7 @@ async def test_a_command_that_fails_or_hangs_is_said(
     program = tmp_path / "espeak-ng"
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     mouth = Espeak(Settings(home=tmp_path))
+    began_s = time.monotonic()
     for body, said in (
         ("echo broken voice >&2; exit 3", "espeak-ng failed: broken voice"),
         ("cat > /dev/null; echo no sound", "espeak-ng gave no sound"),
@@ -192,6 +194,7 @@ async def test_a_command_that_fails_or_hangs_is_said(
         with pytest.raises(ModelError, match=said):
             async for _ in mouth.speak("Hello", "", Deadline.after(1.0)):
                 pass
+    assert time.monotonic() - began_s < 20  # what the program itself started is ended, too
 
 
 async def test_a_sentence_is_made_once(tmp_path: Path, bus: Bus) -> None:
