@@ -19,12 +19,12 @@ from portal.problems import problem
 BODY_MAX_BYTES = 1_000_000
 #: When somebody with too many connections may try again.
 SEAT_S = 5.0
-#: A file for a message; `limits.toml` says what is taken of it.
-UPLOAD_PATH, UPLOAD_MAX_BYTES = "/api/attachments", 50_000_000
 TOO_LARGE = "The request body is larger than {:,} bytes."
-TOO_LARGE = "The request body is larger than {:,} bytes."
-#: Where more may come in one request.
-LARGER_BYTES = {"/api/voice/transcriptions": LARGEST_BYTES}
+#: Where more may come in one request. Of a file for a message `limits.toml` says what is taken.
+LARGER_BYTES = {
+    ("POST", "/api/attachments"): 50_000_000,
+    ("POST", "/api/voice/transcriptions"): LARGEST_BYTES,
+}
 
 #: NiceGUI compiles Vue templates in the browser and writes inline scripts and styles into its
 #: page, which forces 'unsafe-eval' and 'unsafe-inline'; no host but this one is allowed.
@@ -62,9 +62,7 @@ class Limits:
                 _secure(MutableHeaders(scope=message), scope["path"])
             await send(message)
 
-        upload = scope["path"] == UPLOAD_PATH and scope["method"] == "POST"
-        most_bytes = UPLOAD_MAX_BYTES if upload else BODY_MAX_BYTES
-        most_bytes = LARGER_BYTES.get(scope["path"], BODY_MAX_BYTES)
+        most_bytes = LARGER_BYTES.get((scope["method"], scope["path"]), BODY_MAX_BYTES)
         too_large = TOO_LARGE.format(most_bytes)
         length = Headers(scope=scope).get("content-length", "0")
         if length.isdecimal() and int(length) > most_bytes:

@@ -584,7 +584,7 @@
   });
   window.addEventListener("pagehide", cancel);
 
-  window.aiVoice = { feed, hush, press, letGo };
+  window.aiVoice = { feed, stop: hush, press, letGo };
   const arrive = setInterval(() => {
     if (!part("talk") || !part("speak")) return;
     clearInterval(arrive);
