@@ -39,6 +39,7 @@ from base.errors import SettingsError
 #: sun_path of a Unix socket is 108 bytes on Linux; tmux and PostgreSQL add to the folder.
 SOCKET_PATH_MAX_BYTES = 100
 HANDS_USER = "ai-hands"
+OPENAI = "https://api.openai.com/v1"
 #: What may stand in a header: else the transport's error would quote the key.
 PLAIN_KEY = re.compile(r"[!-~]+")
 
@@ -90,11 +91,21 @@ class Settings(BaseSettings):
     )
     local_workers: bool = True  # False: on another machine, or none: words alone decide then
     embed_model: str = Field("minilm", min_length=1)  # or a folder, or openai:<model>
-    embed_base_url: str = Field("https://api.openai.com/v1", pattern=r"^https?://[^\s@]+$")
+    embed_base_url: str = Field(OPENAI, pattern=r"^https?://[^\s@]+$")
     embed_device: Literal["auto", "cpu", "cuda"] = "auto"
     embed_dtype: Literal["auto", "fp32", "bf16"] = "auto"
     rerank_model: Path | None = None
     sentiment_model: Path | None = None
+
+    speech_to_text: Literal["auto", "openai", "whisper", "browser", "off"] = "auto"
+    text_to_speech: Literal["auto", "openai", "piper", "espeak", "browser", "off"] = "auto"
+    voice_base_url: str = Field(OPENAI, pattern=r"^https?://[^\s@]+$")
+    transcription_model: str = Field("gpt-4o-mini-transcribe", min_length=1)
+    speech_model: str = Field("gpt-4o-mini-tts", min_length=1)
+    speech_voice: str = Field("alloy", min_length=1)
+    whisper_model: Path | None = None  # a folder; `ai-infra voice pull small` fetches one
+    piper_voice: Path | None = None  # VOICE.onnx, with VOICE.onnx.json beside it
+    espeak_voice: str = Field("en", pattern=r"^[A-Za-z0-9+-]{1,40}$")
 
     heartbeat_s: float = Field(10.0, gt=0)
     lease_s: float = Field(60.0, gt=0)
@@ -109,7 +120,7 @@ class Settings(BaseSettings):
 
     _proposed: Path | None = PrivateAttr(None)
 
-    @field_validator("home", "rerank_model", "sentiment_model")
+    @field_validator("home", "rerank_model", "sentiment_model", "whisper_model", "piper_voice")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return value.expanduser().absolute() if value is not None else None

@@ -58,6 +58,7 @@ SERVICE_WATCH = "watch"
 SERVICE_MEMORY = "memory"
 SERVICE_EMBED = "embed"
 SERVICE_SCORE = "score"
+SERVICE_LISTEN = "listen"
 
 #: Keys that are no streams: `embedding:<model>:<hash>` (embedding worker, 30 days, bytes of
 #: float32) and `memory:hot:<id>` (keeper; the record is in PostgreSQL).

@@ -23,6 +23,7 @@ from portal.gauges import Gauges
 from portal.oauth import Providers
 from portal.terminals import Terminals
 from portal.trail import Trail
+from portal.voice import Voice
 
 
 @asynccontextmanager
@@ -72,6 +73,7 @@ def create(settings: Settings, stop: asyncio.Event | None = None) -> FastAPI:
                 providers=Providers(settings, auth.derived("oauth flow")),
                 terminals=Terminals(settings),
                 screens=limits.Seats(screens.OPEN_MAX),
+                voice=Voice(settings, bus),
             )
             tasks = [
                 asyncio.create_task(feed.run(), name="feed"),

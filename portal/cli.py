@@ -16,7 +16,7 @@ import typer
 
 from base.errors import SettingsError
 from base.terminal import neutral
-from portal import cli_approvals, cli_audit, cli_memory, cli_secrets, cli_telos
+from portal import cli_approvals, cli_audit, cli_memory, cli_secrets, cli_telos, cli_voice
 from portal.cli_client import EXIT_NOT_RUNNING, EXIT_USAGE, call, settings, show, stop
 
 app = typer.Typer(
@@ -38,6 +38,7 @@ app.add_typer(cli_telos.app, name="telos")
 app.add_typer(cli_audit.app, name="audit")
 app.add_typer(cli_approvals.app, name="approvals")
 app.add_typer(cli_memory.app, name="memory")
+app.add_typer(cli_voice.app, name="voice")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 

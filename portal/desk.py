@@ -21,6 +21,7 @@ from portal.limits import Seats
 from portal.oauth import Providers
 from portal.terminals import Terminals
 from portal.trail import Trail, event
+from portal.voice import Voice
 
 ASK_S = 10.0
 
@@ -41,6 +42,7 @@ class Desk:
     providers: Providers
     terminals: Terminals
     screens: Seats
+    voice: Voice
 
     def tell(self, found: AuditEvent) -> None:
         """Have it written down; never waits."""

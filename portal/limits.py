@@ -13,14 +13,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from base.errors import BusError, TooManyError
 from base.limit import Limiter
+from base.sound import LARGEST_BYTES
 from portal.problems import problem
 
 BODY_MAX_BYTES = 1_000_000
 #: When somebody with too many connections may try again.
 SEAT_S = 5.0
-#: A file for a message; `limits.toml` says what is taken of it.
-UPLOAD_PATH, UPLOAD_MAX_BYTES = "/api/attachments", 50_000_000
 TOO_LARGE = "The request body is larger than {:,} bytes."
+#: Where more may come in one request. Of a file for a message `limits.toml` says what is taken.
+LARGER_BYTES = {
+    ("POST", "/api/attachments"): 50_000_000,
+    ("POST", "/api/voice/transcriptions"): LARGEST_BYTES,
+}
 
 #: NiceGUI compiles Vue templates in the browser and writes inline scripts and styles into its
 #: page, which forces 'unsafe-eval' and 'unsafe-inline'; no host but this one is allowed.
@@ -29,6 +33,11 @@ CONTENT_SECURITY_POLICY = (
     "style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; "
     "connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
+)
+
+#: Nothing of the device is for any page but ours, and of that only the microphone.
+PERMISSIONS_POLICY = (
+    "microphone=(self), camera=(), geolocation=(), display-capture=(), payment=(), usb=()"
 )
 
 
@@ -53,8 +62,7 @@ class Limits:
                 _secure(MutableHeaders(scope=message), scope["path"])
             await send(message)
 
-        upload = scope["path"] == UPLOAD_PATH and scope["method"] == "POST"
-        most_bytes = UPLOAD_MAX_BYTES if upload else BODY_MAX_BYTES
+        most_bytes = LARGER_BYTES.get((scope["method"], scope["path"]), BODY_MAX_BYTES)
         too_large = TOO_LARGE.format(most_bytes)
         length = Headers(scope=scope).get("content-length", "0")
         if length.isdecimal() and int(length) > most_bytes:
@@ -81,6 +89,7 @@ def same_origin(headers: Headers) -> bool:
 
 def _secure(headers: MutableHeaders, path: str) -> None:
     headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+    headers.setdefault("Permissions-Policy", PERMISSIONS_POLICY)
     headers.setdefault("X-Content-Type-Options", "nosniff")
     headers.setdefault("X-Frame-Options", "DENY")
     headers.setdefault("Referrer-Policy", "same-origin")

@@ -20,6 +20,7 @@ SCOPES = {
     "memory:read": "search the memory",
     "memory:write": "add to the memory and forget",
     "agents:read": "see the agents and their state",
+    "voice": "have recordings written down and text read aloud",
     "approvals:write": "answer what agents ask leave for",
     "admin": "do what only an admin may, where the person is one",
 }

@@ -22,6 +22,7 @@ from pai.shapes import LIMIT_MAX, QUERY_CHARS, TEXT_CHARS, Collection, Moment, T
 
 MESSAGE_MAX_CHARS = 50_000
 PIECES_MAX = 200
+SENTENCE_CHARS = 1_000
 WORKSPACE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
@@ -191,3 +192,10 @@ class Feedback(BaseModel, extra="forbid", frozen=True):
         if (self.rating is None) == (self.kind is None):
             raise ValueError("give either a rating (1 to 5) or a kind")
         return self
+
+
+class Sentence(BaseModel, extra="forbid", frozen=True):
+    """`language`: ISO 639, as `de`; None: as the settings say, or as the letters tell."""
+
+    text: Piece = Field(max_length=SENTENCE_CHARS)
+    language: str | None = Field(None, pattern=r"^[a-z]{2,3}$")

@@ -12,10 +12,10 @@ from supervisor.windows import Program, Windows
 AGENTS_SESSION = "ai-infrastructure"
 SERVICES_SESSION = "ai-services"
 REDIS, POSTGRES, REHEARSAL, PORTAL, WATCH = "redis", "postgres", "rehearsal", "portal", "watch"
-WORKERS, MEMORY = "workers", "memory"
+WORKERS, LISTEN, MEMORY = "workers", "listen", "memory"
 SUPERVISOR, MONITOR, LOGS = "supervisor", "monitor", "logs"
 #: The services that are programs of ours, as the window `logs` shows them.
-OURS = (PORTAL, MEMORY, WORKERS, WATCH)
+OURS = (PORTAL, MEMORY, WORKERS, LISTEN, WATCH)
 #: Windows 1..5 are the seed plan's agents; monitor and logs have fixed places after them.
 MONITOR_INDEX, LOGS_INDEX = 6, 7
 #: Silence for so many heartbeats is suspect; so many more confirm it.
@@ -46,7 +46,8 @@ def agents(settings: Settings) -> tuple[Program, ...]:
     more = [name for name in names if name not in shipped]
     index_of = dict(zip(shipped, places, strict=False))
     index_of |= dict(zip(more, range(LOGS_INDEX + 1, 100), strict=False))
-    logs = [settings.logs / f"{name}.log" for name in (SUPERVISOR, *names, *OURS)]
+    ours = [name for name in OURS if name != LISTEN or settings.whisper_model]
+    logs = [settings.logs / f"{name}.log" for name in (SUPERVISOR, *names, *ours)]
     found = [
         Program(name=SUPERVISOR, index=0, command=_python("supervisor"), beats=True),
         *(
@@ -77,6 +78,7 @@ def services(settings: Settings) -> tuple[Program, ...]:
         REDIS: settings.redis_url is None,
         POSTGRES: settings.postgres_dsn is None,
         WORKERS: settings.local_workers,
+        LISTEN: settings.local_workers and settings.whisper_model is not None,
         REHEARSAL: settings.rehearsal,
         MEMORY: True,
         PORTAL: True,
@@ -86,6 +88,7 @@ def services(settings: Settings) -> tuple[Program, ...]:
         REDIS: _python("supervisor", "redis"),
         POSTGRES: _python("supervisor", "postgres"),
         WORKERS: _python("workers", "embed", "score"),
+        LISTEN: _python("workers", "listen"),
         REHEARSAL: _python("workers", "rehearsal"),
         MEMORY: _python("pai"),
         PORTAL: _python("portal"),

@@ -29,7 +29,7 @@ from base.errors import ConflictError, NotRunningError, SettingsError, WindowsEr
 from base.settings import Settings
 from base.store import Store
 from supervisor import environment, layout, status, stores
-from supervisor.layout import MEMORY, PORTAL, POSTGRES, REDIS, REHEARSAL, WATCH, WORKERS
+from supervisor.layout import LISTEN, MEMORY, PORTAL, POSTGRES, REDIS, REHEARSAL, WATCH, WORKERS
 from supervisor.windows import NO_TMUX, Pane, Presence, Program, Sight, Windows
 
 READY_S = 60.0
@@ -244,7 +244,7 @@ async def _down(settings: Settings, say: Say) -> None:
     say("agents    stopped")
     await _stop(sight, (PORTAL, REHEARSAL), signal.SIGTERM, PORTAL_STOP_S)
     say("portal    stopped")
-    for name in (MEMORY, WORKERS):
+    for name in (MEMORY, WORKERS, LISTEN):
         await _stop(sight, (name,), signal.SIGTERM, MEMORY_STOP_S)
     say("memory    stopped")
     for name, pid, number in (

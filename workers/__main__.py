@@ -1,4 +1,6 @@
-"""`python -m workers rehearsal | embed [score] | score [embed]`: run until SIGTERM or SIGINT."""
+"""`python -m workers rehearsal | embed [score] | score [embed] | listen`: run until SIGTERM or
+SIGINT. `python -m workers fetch NAME` gets a Whisper for `listen` and ends.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ import sys
 
 from base import program
 
-USAGE = "usage: python -m workers rehearsal | embed [score] | score [embed]"
+USAGE = "usage: python -m workers rehearsal | embed [score] | score [embed] | listen | fetch NAME"
 #: How long a compute thread spins for its next piece before it sleeps, in rounds of libgomp. Its
 #: own default is some 10 ms, which on a shared machine is taken from everybody else.
 SPIN_ROUNDS = "1000"
@@ -27,6 +29,15 @@ def main() -> None:
             from workers import serve
 
             program.run("workers", serve.main(names))
+        case ["listen"]:  # a process of its own: a recording computes for seconds
+            os.environ.setdefault("GOMP_SPINCOUNT", SPIN_ROUNDS)
+            from workers import serve
+
+            program.run("listen", serve.main(["listen"]))
+        case ["fetch", "--", name] | ["fetch", name]:
+            from workers import fetch
+
+            fetch.main(name)
         case _:
             sys.exit(USAGE)
 

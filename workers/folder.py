@@ -105,6 +105,18 @@ def read(model: str) -> Recipe:
     return _named(recipe, label)
 
 
+def check_whisper(folder: Path) -> None:
+    """Raises SettingsError when the folder does not say that a Whisper is in it."""
+    try:
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SettingsError([f"whisper_model: {folder} has no config.json of a model"]) from error
+    if kind != "whisper":
+        raise SettingsError([f"whisper_model: {folder} holds a {kind!r}, not a whisper"])
+    if not any(folder.glob("model*.safetensors")):
+        raise SettingsError([f"whisper_model: {folder} has no model.safetensors"])
+
+
 def _poolings(config: dict[str, Any]) -> tuple[str, ...]:
     if (mode := config.get("pooling_mode")) is not None:
         return (mode,) if isinstance(mode, str) else tuple(mode)

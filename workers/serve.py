@@ -86,9 +86,17 @@ async def score(ground: Ground) -> Ready:
     return Ready(answer=found.answer, concurrency=CONCURRENCY, about={})
 
 
+async def listen(ground: Ground) -> Ready:
+    from workers.listen import CONCURRENCY, Listen
+
+    found = await Listen.open(ground.settings, ground.core, ground.device)
+    return Ready(answer=found.answer, concurrency=CONCURRENCY, about={"model": found.name})
+
+
 OPENERS: dict[str, Callable[[Ground], Awaitable[Ready]]] = {
     streams.SERVICE_EMBED: embed,
     streams.SERVICE_SCORE: score,
+    streams.SERVICE_LISTEN: listen,
 }
 
 

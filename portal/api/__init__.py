@@ -19,6 +19,7 @@ from portal.api import (
     tasks,
     tokens,
     users,
+    voice,
 )
 from portal.door import bearer, declared
 
@@ -49,6 +50,7 @@ def install(app: FastAPI) -> None:
         ops,
         audit,
         settings,
+        voice,
     ):
         router.include_router(module.router)
     router.include_router(agents.fleet_router)

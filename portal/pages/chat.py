@@ -18,7 +18,7 @@ from portal import crew, talk, work
 from portal.auth import Caller
 from portal.desk import Desk
 from portal.feed import Item
-from portal.pages import composer, deeds, listing, parts, shell, window
+from portal.pages import composer, deeds, listing, parts, shell, voice, window
 from portal.pages.composer import Draft
 from portal.pages.live import Live
 from portal.shapes import Send
@@ -55,6 +55,7 @@ class Chat:
         self._list: listing.Listing
         self._window: window.Window
         self._composer: composer.Composer
+        self._voice: voice.Voice
         self._deeds: deeds.Deeds
         self._welcome: ui.column
 
@@ -100,6 +101,8 @@ class Chat:
             on_send=self._send,
             on_stop=self._stop,
         )
+        with self._composer.voice:
+            self._voice = voice.add()
         ui.on("chat_older", self._older)
         ui.on("chat_newer", self._newer)
         ui.on("chat_newest", self._newest)
@@ -241,6 +244,9 @@ class Chat:
     async def _take(self, items: Sequence[Item]) -> None:
         async with self._changing:
             told = await self._window.take(items)
+            for root_id in {event.root_id for _, event in items if event.root_id}:
+                if (run := self._window.run(root_id)) is not None:
+                    self._voice.feed(root_id, run.answer, whole=run.whole or run.ended)
             for _, event in items:
                 known = self._agents.get(event.agent)
                 if event.kind is event.kind.AGENT and known is not None:

@@ -20,6 +20,7 @@ from portal.auth import Caller
 from portal.desk import Desk
 from portal.feed import Item, place
 from portal.pages.blocks import Answer, Block
+from portal.pages.view import Run
 from portal.thread import Turn
 
 #: Turns that a page opens with, that come at an edge, and that stay at most.
@@ -74,6 +75,11 @@ class Window:
 
     def block(self, message_id: str) -> Block | None:
         return self._blocks.get(message_id)
+
+    def run(self, root_id: str) -> Run | None:
+        """The run of a request that is shown here, as it stands."""
+        block = self._roots.get(root_id)
+        return block.runs.get(root_id) if block is not None else None
 
     def open_roots(self) -> list[str]:
         """Requests on the page that have not ended."""

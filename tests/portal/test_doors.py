@@ -85,8 +85,9 @@ NAMES = {
     "window": "monitor",
     "user_id": ADMIN_ID,
 }
-#: The keeper of memory answers for these: tests/portal/test_memory_api.py.
-KEPT = {"memory_id"}
+#: The keeper of memory answers for these: tests/portal/test_memory_api.py. A recording's id is
+#: its user's own choice: tests/portal/test_voice_api.py.
+KEPT = {"memory_id", "recording_id"}
 BODIES: dict[str, dict[str, Any]] = {
     "/api/conversations/{conversation_id}/messages": {"content": "hello"},
     "/api/tasks/{task_id}/steer": {"text": "more"},

@@ -24,3 +24,16 @@ def test_workers_of_another_machine_are_not_started_here(tmp_path: Path) -> None
 def test_stores_of_the_owner_are_not_started_here(tmp_path: Path) -> None:
     found = _names(tmp_path, redis_url="redis://cache:6379/0", postgres_dsn="postgresql://db/ai")
     assert not {layout.REDIS, layout.POSTGRES} & set(found)
+
+
+def test_a_whisper_is_served_where_its_folder_is_named(tmp_path: Path) -> None:
+    assert layout.LISTEN not in _names(tmp_path)
+    given = {"whisper_model": tmp_path / "whisper-small"}
+    assert layout.LISTEN in _names(tmp_path, **given)
+    assert layout.LISTEN not in _names(tmp_path, **given, local_workers=False)
+    logs = {
+        whisper: " ".join(layout.agents(Settings(home=tmp_path, whisper_model=whisper))[-1].command)
+        for whisper in (None, tmp_path)
+    }
+    assert "listen.log" not in logs[None]
+    assert "listen.log" in logs[tmp_path]
