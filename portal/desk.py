@@ -15,6 +15,7 @@ from base.limit import Limiter
 from base.settings import Settings
 from base.store import Store
 from portal.auth import Auth, Caller
+from portal.deliveries import Deliveries
 from portal.feed import Feed
 from portal.gauges import Gauges
 from portal.limits import Seats
@@ -36,6 +37,7 @@ class Desk:
     seats: Seats
     trail: Trail
     gauges: Gauges
+    deliveries: Deliveries
 
     def tell(self, found: AuditEvent) -> None:
         """Have it written down; never waits."""
@@ -59,7 +61,10 @@ class Desk:
             self.tell(what.model_copy(update=found))
 
     async def missing(
-        self, caller: Caller, table: Literal["approvals", "conversations", "tasks"], row_id: str
+        self,
+        caller: Caller,
+        table: Literal["approvals", "conversations", "tasks", "webhooks"],
+        row_id: str,
     ) -> None:
         """Write down that `caller` asked for what is somebody else's, if it is. The answer is the
         same whether it is or there is no such thing.

@@ -11,6 +11,7 @@ from base import streams
 from base.approvals import Approval
 from base.errors import NotFoundError
 from base.messages import Status, Wire
+from base.outbox import storable
 from portal.approvals import of_requests
 from portal.auth import Caller
 from portal.desk import Desk
@@ -79,6 +80,23 @@ class TaskWhole(Wire):
     approvals: list[Approval] = Field(default_factory=list)
 
 
+class Cancelled(Wire):
+    status: Status
+
+
+class Retried(Wire):
+    """The new task."""
+
+    task_id: str
+
+
+class Steered(Wire):
+    """Which agents were told."""
+
+    ok: bool
+    agents: list[str]
+
+
 async def tasks(
     desk: Desk,
     caller: Caller,
@@ -97,7 +115,8 @@ async def tasks(
         " AND ($4::uuid IS NULL OR conversation_id = $4)"
         " AND ($5::timestamptz IS NULL OR (created_at, id) < ($5, $6::uuid))"
         " ORDER BY created_at DESC, id DESC LIMIT $7",
-        *(caller.user_id, status, agent, conversation_id, before, last, limit + 1),
+        *(caller.user_id, status, agent and storable(agent, "agent"), conversation_id),
+        *(before, last, limit + 1),
     )
     found = [Task(**row) for row in rows[:limit]]
     more = len(rows) > limit

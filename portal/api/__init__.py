@@ -2,26 +2,47 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from portal.api import agents, approvals, audit, auth, conversations, memory, ops, tasks
-from portal.door import bearer
+from portal.api import (
+    agents,
+    approvals,
+    audit,
+    auth,
+    conversations,
+    domains,
+    events,
+    memory,
+    openapi,
+    ops,
+    tasks,
+    usage,
+    webhooks,
+)
 
 EVERY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-PROBLEM = {
-    "description": "A problem document (RFC 9457)",
-    "content": {"application/problem+json": {}},
-}
+MODULES = (
+    auth,
+    conversations,
+    tasks,
+    agents,
+    approvals,
+    memory,
+    domains,
+    webhooks,
+    usage,
+    events,
+    ops,
+    audit,
+)
 
 
 def install(app: FastAPI) -> None:
     """Put all routes on `app`; what is under `/api` and no route is a problem, not a page."""
-    router = APIRouter(
-        prefix="/api", dependencies=[Depends(bearer)], responses={"4XX": PROBLEM, "5XX": PROBLEM}
-    )
-    for module in (auth, conversations, tasks, agents, approvals, memory, ops, audit):
+    router = APIRouter(prefix="/api", generate_unique_id_function=openapi.operation_id)
+    for module in MODULES:
         router.include_router(module.router)
     app.include_router(router)
     known = list(app.router.routes)
@@ -37,3 +58,4 @@ def install(app: FastAPI) -> None:
         raise HTTPException(404)
 
     app.add_api_route("/api/{rest:path}", nowhere, methods=EVERY_METHOD, include_in_schema=False)
+    openapi.install(app)

@@ -2,40 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 
 from base.messages import Wire
 from portal import crew
+from portal.api.responses import may
 from portal.door import Admin, Asking, At, Key
 
 router = APIRouter(prefix="/agents", tags=["agents"])
+
+
+Name = Annotated[str, Path(max_length=50, examples=["code"])]
 
 
 class Agents(Wire):
     agents: list[crew.Agent]
 
 
-@router.get("")
+@router.get("", summary="List agents")
 async def agents(desk: At, caller: Asking) -> Agents:
     """Every agent of the roster with its state."""
     return Agents(agents=await crew.agents(desk, caller))
 
 
-@router.get("/{name}")
-async def agent(desk: At, caller: Asking, name: str) -> crew.AgentWhole:
+@router.get("/{name}", summary="Get an agent", responses=may(404))
+async def agent(desk: At, caller: Asking, name: Name) -> crew.AgentWhole:
     """One agent and the task it is at, if that is yours."""
     return await crew.agent_whole(desk, caller, name)
 
 
-@router.post("/{name}/{verb}")
+@router.post(
+    "/{name}/{verb}", summary="Restart, pause or resume an agent", responses=may(403, 404, 409)
+)
 async def control(
     desk: At,
     caller: Admin,
-    name: str,
+    name: Name,
     verb: Literal["restart", "pause", "resume"],
     key: Key = None,
-) -> dict[str, Any]:
-    """Restart, pause or resume an agent (admin)."""
-    return await crew.control(desk, caller, name, verb, key=key)
+) -> crew.Told:
+    """An admin's hand on an agent: its window anew, or no further step until it may go on."""
+    return crew.Told(**await crew.control(desk, caller, name, verb, key=key))

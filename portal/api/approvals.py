@@ -9,13 +9,14 @@ from fastapi import APIRouter, Query
 
 from base.approvals import Approval
 from portal import approvals as asked
+from portal.api.responses import may
 from portal.door import Asking, At, Key
 from portal.shapes import Decision
 
 router = APIRouter(prefix="/approvals", tags=["approvals"])
 
 
-@router.get("")
+@router.get("", summary="List approvals")
 async def approvals(
     desk: At,
     caller: Asking,
@@ -27,13 +28,13 @@ async def approvals(
     return await asked.approvals(desk, caller, every=every, prefix=prefix, limit=limit)
 
 
-@router.get("/{approval_id}")
+@router.get("/{approval_id}", summary="Get an approval", responses=may(404))
 async def approval(desk: At, caller: Asking, approval_id: UUID) -> Approval:
     """One approval, with the exact request."""
     return await asked.approval(desk, caller, str(approval_id))
 
 
-@router.post("/{approval_id}/decision")
+@router.post("/{approval_id}/decision", summary="Decide an approval", responses=may(403, 404, 409))
 async def decide(
     desk: At, caller: Asking, approval_id: UUID, body: Decision, key: Key = None
 ) -> Approval:

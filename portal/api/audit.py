@@ -9,6 +9,9 @@ from fastapi import APIRouter, Query
 
 from base.audit import Risk
 from base.messages import Wire
+from base.outbox import storable
+from portal.api.conversations import Cursor
+from portal.api.responses import may
 from portal.door import Admin, At
 from portal.talk import pack, unpack
 
@@ -42,7 +45,7 @@ class AuditRows(Wire):
     next_cursor: str | None
 
 
-@router.get("/audit")
+@router.get("/audit", summary="Read the audit log", responses=may(403))
 async def audit(
     desk: At,
     _: Admin,
@@ -51,7 +54,7 @@ async def audit(
     risk: Risk | None = None,
     task: Annotated[str | None, Query(max_length=100)] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
-    cursor: str | None = None,
+    cursor: Cursor = None,
 ) -> AuditRows:
     """What happened, newest first; by event type, actor, risk or task (admin)."""
     before, last = unpack(cursor) if cursor else (None, None)
@@ -62,7 +65,8 @@ async def audit(
         " AND ($4::text IS NULL OR details ->> 'task_id' = $4)"
         " AND ($5::timestamptz IS NULL OR (timestamp, id) < ($5, $6::uuid))"
         " ORDER BY timestamp DESC, id DESC LIMIT $7",
-        *(event_type, actor, risk, task, before, last, limit + 1),
+        *(event_type, actor and storable(actor, "actor"), risk, task and storable(task, "task")),
+        *(before, last, limit + 1),
     )
     found = [AuditRow(**row) for row in rows[:limit]]
     more = len(rows) > limit

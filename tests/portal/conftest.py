@@ -147,8 +147,13 @@ class Stage:
 
     async def answer(self, payload: dict[str, Any]) -> dict[str, Any]:
         self.asked.append(payload)
-        if payload.get("verb") == "retry":
-            return {"task_id": str(uuid.uuid4())}
+        match payload.get("verb"):
+            case "retry":
+                return {"task_id": str(uuid.uuid4())}
+            case "cancel":
+                return {"status": "cancelled"}
+            case "steer":
+                return {"ok": True, "agents": ["code"]}
         if payload.get("agent") == "qa":
             raise ConflictError("qa is stopped")
         return {"ok": True}

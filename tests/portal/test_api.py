@@ -212,7 +212,7 @@ async def test_cancel_retry_steer_and_control_go_to_their_services(
         async def post(path: str, body: Any = None, **headers: str) -> httpx.Response:
             return await asyncio.to_thread(admin.post, path, json=body, headers=headers)
 
-        assert (await post(f"{task}/cancel")).json() == {"ok": True}
+        assert (await post(f"{task}/cancel")).json() == {"status": "cancelled"}
         assert (await post(f"{task}/steer", {"text": "faster"})).status_code == 202
         key = {"Idempotency-Key": str(uuid.uuid4())}
         first = await post(f"{task}/retry", **key)
