@@ -63,7 +63,7 @@ EITHER: list[dict[str, list[str]]] = [{"bearer": []}, {"cookie": []}]
 def operation_id(route: APIRoute) -> str:
     """`<tag>_<function>`, e.g. `tasks_cancel`: what generated clients call it."""
     tag = str(route.tags[0])
-    name = {tag: "list", tag.removesuffix("s"): "get"}.get(route.name, route.name)
+    name = {tag.removesuffix("s"): "get", tag: "list"}.get(route.name, route.name)
     return f"{tag}_{name}"
 
 
@@ -111,11 +111,11 @@ def operations(spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 def _complete(path: str, operation: dict[str, Any]) -> None:
     answers = operation["responses"]
     answers.pop("422", None)
-    asked = {429} if path not in FREE_PATHS else set()
+    asked = {401, 429} if path not in FREE_PATHS else set()
     if path in OPEN_PATHS:
         operation["security"] = []
     else:
-        asked |= {401, 403}  # a token's scopes may not reach so far
+        asked |= {403}  # a token's scopes may not reach so far
         operation["security"] = EITHER
     if operation.get("parameters") or "requestBody" in operation:
         asked |= {422}

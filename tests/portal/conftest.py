@@ -31,6 +31,7 @@ from base.store import Store
 from portal import auth
 from portal.trail import Trail
 from tests.conftest import POSTGRES_BIN, wait_for
+from tests.portal.receiver import Receiver, receiving
 
 FREE = {"login_attempts": "unlimited"}
 REPO = Path(__file__).resolve().parents[2]
@@ -55,6 +56,13 @@ class Portal:
 
     def admin(self) -> httpx.Client:
         return self.client(auth.local_token(self.settings))
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A server that webhooks may call."""
+    with receiving() as here:
+        yield here
 
 
 def free_port() -> int:
