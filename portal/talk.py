@@ -90,10 +90,11 @@ async def conversations(
     rows = await desk.store.fetch(
         "SELECT * FROM conversations AS c WHERE user_id = $1 AND status = $2"
         " AND ($3::timestamptz IS NULL OR (updated_at, id) < ($3, $4::uuid))"
-        " AND ($6 = '' OR strpos(lower(title), lower($6)) > 0 OR EXISTS (SELECT FROM messages AS m"
-        " WHERE m.conversation_id = c.id AND strpos(lower(m.content), lower($6)) > 0))"
+        " AND (cardinality($6::text[]) = 0 OR EXISTS (SELECT FROM unnest($6::text[]) AS w"
+        " WHERE strpos(lower(c.title), lower(w)) > 0 OR EXISTS (SELECT FROM messages AS m"
+        " WHERE m.conversation_id = c.id AND strpos(lower(m.content), lower(w)) > 0)))"
         " ORDER BY updated_at DESC, id DESC LIMIT $5",
-        *(caller.user_id, status, before, last, limit + 1, outbox.storable(q.strip(), "q")),
+        *(caller.user_id, status, before, last, limit + 1, _spellings(q)),
     )
     found = [Conversation(**row) for row in rows[:limit]]
     more = len(rows) > limit
@@ -296,6 +297,13 @@ def identity(text: str, what: str) -> str:
         return str(uuid.UUID(text))
     except ValueError as error:
         raise NotFoundError(f"no {what} {text!r}") from error
+
+
+def _spellings(q: str) -> list[str]:
+    """What is looked for, as it may be written: the database knows the case of a to z alone."""
+    text = outbox.storable(q.strip(), "q")
+    found = {text, text.lower(), text.upper(), text.capitalize(), text.title()}
+    return sorted(found - {""})
 
 
 def _title(content: str) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, FastAPI, Request
+from collections.abc import Sequence
+
+from fastapi import APIRouter, FastAPI
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Receive, Scope, Send
 
 from portal.api import (
     agents,
@@ -45,17 +48,25 @@ def install(app: FastAPI) -> None:
     for module in MODULES:
         router.include_router(module.router)
     app.include_router(router)
-    known = list(app.router.routes)
+    app.router.routes.append(Route("/api/{rest:path}", Nowhere(app, list(app.router.routes))))
+    openapi.install(app)
 
-    async def nowhere(request: Request) -> None:
-        allowed = set()
-        for method in EVERY_METHOD:
-            scope = dict(request.scope, method=method)
-            if any(route.matches(scope)[0] is Match.FULL for route in known):
+
+class Nowhere:
+    """Every address under `/api` that is none, and every method that an address does not take."""
+
+    def __init__(self, app: FastAPI, known: Sequence[BaseRoute]) -> None:
+        self._app = app
+        self._known = known
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises HTTPException 405 with what is allowed there, or 404."""
+        # A path with a name of its own, such as /memory/search, is not one with an id.
+        allowed = {one.upper() for one in self._app.openapi()["paths"].get(scope["path"], ())}
+        for method in EVERY_METHOD if not allowed else ():
+            asked = dict(scope, method=method)
+            if any(route.matches(asked)[0] is Match.FULL for route in self._known):
                 allowed.add(method)
         if allowed:
             raise HTTPException(405, headers={"Allow": ", ".join(sorted(allowed))})
         raise HTTPException(404)
-
-    app.add_api_route("/api/{rest:path}", nowhere, methods=EVERY_METHOD, include_in_schema=False)
-    openapi.install(app)

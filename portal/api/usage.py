@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from pydantic import BeforeValidator
 
 from portal import spending
 from portal.door import Asking, At
 
 router = APIRouter(prefix="/usage", tags=["usage"])
+
+
+def _plain(value: object) -> object:
+    """pydantic would take a number for seconds since 1970."""
+    if isinstance(value, str) and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", value, re.ASCII):
+        raise ValueError("a day is written 2026-11-28")
+    return value
+
+
+Day = Annotated[date | None, BeforeValidator(_plain)]
 Name = Annotated[str | None, Query(min_length=1, max_length=100)]
 
 
@@ -18,9 +30,9 @@ Name = Annotated[str | None, Query(min_length=1, max_length=100)]
 async def daily(
     desk: At,
     caller: Asking,
-    day: Annotated[date | None, Query(alias="date", description="One UTC day.")] = None,
-    since: Annotated[date | None, Query(description="The first UTC day.")] = None,
-    until: Annotated[date | None, Query(description="The last UTC day.")] = None,
+    day: Annotated[Day, Query(alias="date", description="One UTC day.")] = None,
+    since: Annotated[Day, Query(description="The first UTC day.")] = None,
+    until: Annotated[Day, Query(description="The last UTC day.")] = None,
     agent: Name = None,
     model: Name = None,
 ) -> spending.UsageReport:

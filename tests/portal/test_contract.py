@@ -37,13 +37,17 @@ CHECKS = (
     "response_schema_conformance",
     "ignored_auth",
     "negative_data_rejection",
-    "positive_data_acceptance",
+    "unsupported_method",
+    "allow_header_conformance",
+    "missing_required_header",
     "use_after_free",
     "ensure_resource_availability",
-    "allow_header_conformance",
-    "unsupported_method",
-    "missing_required_header",
 )
+#: What is wrong may also be too large.
+CONFIG = """
+[checks.negative_data_rejection]
+expected-statuses = [400, 401, 403, 404, 405, 409, 413, 415, 422, 429]
+"""
 
 
 class Played:
@@ -100,6 +104,7 @@ def test_answers_are_what_the_description_says(
         command += ["--max-examples", str(EXAMPLES), "--seed", str(SEED), "--workers", "1"]
         command += ["--generation-database", "none", "--suppress-health-check", "all"]
         command += ["--request-timeout", "30", "--warnings", "off", "--no-shrink", "--no-color"]
+        (tmp_path / "schemathesis.toml").write_text(CONFIG)
         environment = os.environ | {
             "PYTHONPATH": str(Path(__file__).parent),
             "SCHEMATHESIS_HOOKS": "contract_hooks",
@@ -108,7 +113,7 @@ def test_answers_are_what_the_description_says(
         ran = subprocess.run(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
         )
-    assert ran.returncode == 0, ran.stdout[-20_000:] + ran.stderr[-2_000:]
+    assert ran.returncode == 0, ran.stdout + ran.stderr
     print(ran.stdout)
 
 
