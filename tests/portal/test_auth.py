@@ -21,6 +21,9 @@ OPEN = {"/api/auth/login", "/api/auth/refresh", "/api/health/live", "/api/health
 ADMIN_ONLY = {
     ("POST", "/api/auth/links"),
     ("POST", "/api/agents/{name}/{verb}"),
+    ("POST", "/api/domains"),
+    ("DELETE", "/api/domains/{domain_id}"),
+    ("POST", "/api/domains/{domain_id}/deploy"),
     ("GET", "/api/audit"),
     ("GET", "/api/dlq"),
     ("POST", "/api/dlq/{letter_id}/replay"),
@@ -28,6 +31,8 @@ ADMIN_ONLY = {
 }
 BODIES: dict[str, dict[str, Any]] = {
     "/api/conversations": {"title": "x"},
+    "/api/conversations/{conversation_id}": {"title": "x"},
+    "/api/domains": {"domain_name": "example.org"},
     "/api/conversations/{conversation_id}/messages": {"content": "hello"},
     "/api/tasks/{task_id}/steer": {"text": "more"},
     "/api/dlq/purge": {"stream": "nowhere"},
@@ -39,15 +44,16 @@ def routes(portal: Portal) -> list[tuple[str, str]]:
     with portal.client() as client:
         paths = client.get("/openapi.json").json()["paths"]
     found = [(method.upper(), path) for path, item in paths.items() for method in item]
-    assert len(found) >= 29
+    assert len(found) >= 50
     return [(method, path) for method, path in found if path not in OPEN]
 
 
 def call(client: httpx.Client, method: str, path: str, **names: str) -> httpx.Response:
     filled = {"name": "code", "verb": "pause", "letter_id": "x/1-0", **names}
-    ids = ("conversation_id", "task_id", "approval_id", "memory_id", "message_id")
+    ids = ("conversation_id", "task_id", "approval_id", "memory_id", "message_id", "domain_id")
+    ids = (*ids, "webhook_id")
     filled = {**{one: str(uuid.uuid4()) for one in ids}, **filled}
-    body = BODIES.get(path) if method in {"POST", "PUT"} else None
+    body = BODIES.get(path) if method in {"POST", "PUT", "PATCH"} else None
     return client.request(method, path.format(**filled), json=body)
 
 
