@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from base.messages import Effort
-from pai.shapes import LIMIT_MAX, QUERY_CHARS, TEXT_CHARS, Collection, Moment, Tier
+from pai.shapes import INT_MAX, LIMIT_MAX, QUERY_CHARS, TEXT_CHARS, Collection, Moment, Tier
 
 MESSAGE_MAX_CHARS = 50_000
 PIECES_MAX = 200
@@ -178,7 +178,7 @@ class Remember(BaseModel, extra="forbid", frozen=True):
     source: Text = Field("", max_length=500)
     domain: Text = Field("", max_length=100)
     file: Text = Field("", max_length=500)
-    first: int = Field(0, ge=0)
+    first: int = Field(0, ge=0, le=INT_MAX - PIECES_MAX)
     shared: StrictBool = False
 
 

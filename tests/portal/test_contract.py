@@ -113,8 +113,8 @@ def test_answers_are_what_the_description_says(
         ran = subprocess.run(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
         )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    print(ran.stdout)
+        print(ran.stdout)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 def existing(client: httpx.Client) -> dict[str, str]:
