@@ -67,6 +67,7 @@ class Agents(BaseModel, frozen=True, extra="forbid"):
 
 class Auth(BaseModel, frozen=True, extra="forbid"):
     login_attempts: Rate
+    password_reset: Rate
 
 
 class Rates(BaseModel):

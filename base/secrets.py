@@ -34,6 +34,7 @@ AWS_CREDENTIALS = "aws-credentials"
 NAMES = (
     ANTHROPIC_API_KEY, "openai-api-key", POSTGRES, REDIS_PASSWORD, "jwt-secret",
     "cloudflare-token", "github-pat", "qdrant-api-key", "brave-search-api-key",
+    "google-client-secret", "github-client-secret",
 )  # fmt: skip
 
 REFRESH_S = 240.0

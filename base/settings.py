@@ -44,6 +44,8 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=1, le=65535)
     behind_nginx: bool = False  # then X-Forwarded-For counts, from this machine only
+    #: How browsers reach the portal, such as https://ai.example.com; None: as host and port say.
+    public_url: str | None = Field(None, pattern=r"^https?://[^\s/@?#]+$")
     rehearsal_port: int | None = Field(None, ge=1, le=65535)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -59,6 +61,15 @@ class Settings(BaseSettings):
     aws_endpoint_url: str | None = Field(None, pattern=r"^https?://[^\s@]+$")
     model_timeout_s: float = Field(600.0, gt=0)
     model_silence_s: float = Field(90.0, gt=0)
+
+    # Logging in by Google and GitHub; the client secrets are secrets of their own.
+    google_client_id: str | None = Field(None, min_length=1)
+    google_issuer: str = Field(
+        "https://accounts.google.com", pattern=r"^https?://[^\s@?#]+[^/\s@?#]$"
+    )
+    github_client_id: str | None = Field(None, min_length=1)
+    github_url: str = Field("https://github.com", pattern=r"^https?://[^\s@?#]+[^/\s@?#]$")
+    github_api_url: str = Field("https://api.github.com", pattern=r"^https?://[^\s@?#]+[^/\s@?#]$")
 
     qdrant_url: str | None = Field(
         None,
@@ -157,6 +168,12 @@ class Settings(BaseSettings):
     def workspace(self, user_id: str, name: str = "main") -> Path:
         """The folder of one user's workspace of that name."""
         return self.workspaces / user_id / name
+
+    @property
+    def address(self) -> str:
+        """How browsers reach the portal, without a slash at the end."""
+        host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host
+        return self.public_url or f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     # Services ------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from portal.door import Door
 from portal.feed import Feed
 from portal.gauges import Gauges
 from portal.mcp_route import Mcp
+from portal.oauth import Providers
 from portal.trail import Trail
 
 
@@ -71,6 +72,7 @@ def create(settings: Settings, stop: asyncio.Event | None = None) -> FastAPI:
                 trail=trail,
                 gauges=Gauges(bus),
                 deliveries=deliveries,
+                providers=Providers(settings, auth.derived("oauth flow")),
             )
             tasks = [
                 asyncio.create_task(feed.run(), name="feed"),

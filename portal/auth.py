@@ -1,70 +1,60 @@
-"""Who is asking: passwords, sessions, access tokens, one-time login links.
+"""Who is asking: logins, sessions, access tokens and what renews them.
 
 An access token (JWT, HS256, 15 min) names a row of `sessions`, so that logging out or deleting
 the row ends it at once. The row holds only a hash of the secret that renews it: a refresh token
-(programs), a cookie (pages) or a login link (until it is used). The owner of the machine needs
-no row: `local_token` signs with the secret file, which only the owner can read.
+(programs) or a cookie (pages). A refresh token is used up by its use; one that comes again ends
+the session. An API token is a row of `api_tokens`. The owner of the machine needs no row:
+`local_token` signs with the secret file, which only the owner can read.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import ipaddress
+import math
 import os
 import secrets
 import time
 import uuid
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-import argon2
 import jwt
 
 from base import streams
-from base.errors import (
-    BusError,
-    ForbiddenError,
-    InputError,
-    SettingsError,
-    TooManyError,
-    UnauthenticatedError,
-)
+from base.errors import ForbiddenError, SettingsError, UnauthenticatedError
 from base.limit import Limiter
 from base.settings import Settings
 from base.store import Session, Store
-from portal.peer import neighbourhood
-from portal.trail import (
-    Trail,
-    logged_in,
-    logged_out,
-    login_failed,
-    password_changed,
-    user_made,
-)
+from portal.passwords import Passwords
+from portal.trail import Trail, logged_in, logged_out, reused, user_made
 
 ALGORITHM = "HS256"
 ACCESS_S = 900
 LOCAL_S = 3600
-LINK_S = 900
 SESSION_DAYS = 30
+#: So long the same refresh token gives the same successor: two tabs or programs that share one
+#: may renew it at the same moment, and an answer may get lost. Later it is a theft.
+RACE_S = 10
+#: How often it is written down that a session or a token is in use.
+SEEN_S = 60
+API_TOKEN = "ait_"
 ADMIN_EMAIL = "admin@local"
 #: The same in every installation, so that a local token needs no database to be made.
 ADMIN_ID = str(uuid.uuid5(uuid.NAMESPACE_OID, ADMIN_EMAIL))
 WRONG = "the email or the password is wrong"
-ATTEMPTS = "auth.login_attempts"
+ENDED = "the session has ended; log in again"
 
-Kind = Literal["refresh", "cookie", "link"]
+Kind = Literal["refresh", "cookie", "link", "api"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who is asking. `session_id` None: a local token; `expires_at_s` is Unix time; `peer` is
-    the address that asks, "" when unknown.
+    """Who is asking. `session_id` None: a local or an API token; `expires_at_s` is Unix time;
+    `peer` is the address that asks, "" when unknown. `scopes` None: everything the role may.
     """
 
     user_id: str
@@ -75,10 +65,13 @@ class Caller:
     local: bool = False
     by_cookie: bool = False
     peer: str = ""
+    token_id: str | None = None
+    scopes: frozenset[str] | None = None
 
     @property
     def admin(self) -> bool:
-        return self.role == "admin"
+        """Whether they may do what only an admin may: a token has to have that scope, too."""
+        return self.role == "admin" and (self.scopes is None or "admin" in self.scopes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +81,8 @@ class Grant:
     token: str
     expires_at: datetime
     secret: str
+    session_id: str
+    user_id: str
 
 
 def secret(settings: Settings) -> bytes:
@@ -113,17 +108,13 @@ class Auth:
     """Logins of one portal. Every method raises UnauthenticatedError for a wrong secret."""
 
     def __init__(self, settings: Settings, store: Store, limiter: Limiter, trail: Trail) -> None:
+        self.passwords = Passwords(limiter, trail)
         self._key = secret(settings)
         self._store = store
-        self._limiter = limiter
-        self._trail = trail
-        self._hasher = argon2.PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
-        self._hashing = asyncio.Semaphore(2)
-        self._nobody = self._hasher.hash(secrets.token_hex(16))
 
     async def ensure_admin(self) -> None:
         """The local admin exists, with a password nobody knows. Safe to call any time."""
-        hashed = await self.hashed(secrets.token_urlsafe(32))
+        hashed = await self.passwords.hashed(secrets.token_urlsafe(32))
         async with self._store.transaction() as tx:
             made = await tx.execute(
                 "INSERT INTO users (id, email, password_hash, display_name, role)"
@@ -133,100 +124,109 @@ class Auth:
             if made:
                 await tx.publish(streams.AUDIT, user_made(ADMIN_ID, "admin"))
 
+    # Logging in and out --------------------------------------------------------------------
+
     async def log_in(
         self, email: str, password: str, *, peer: str, agent: str, kind: Kind
     ) -> Grant:
-        """A new session. Raises TooManyError after five failures in 15 min from one address, and
-        BusError when they cannot be counted: then nobody gets in by password.
+        """A new session. Raises TooManyError and BusError as `passwords.right` does.
 
         Takes as long for an unknown email as for a wrong password.
         """
-        await self._attempt(peer)
         row = await self._store.fetchrow(
             "SELECT id, password_hash FROM users WHERE email = $1 AND is_active", email.lower()
         )
-        known = row["password_hash"] if row is not None else None
-        right = await self._verify(known or self._nobody, password)
-        if row is None or known is None or not right:
-            # Only an account that exists is named: people type passwords into the wrong field.
-            self._failed(row["id"] if row is not None else "", peer, "wrong password")
+        known, user_id = (row["password_hash"], row["id"]) if row is not None else (None, "")
+        if not await self.passwords.right(known, password, user_id=user_id, peer=peer):
             raise UnauthenticatedError(WRONG)
-        with suppress(BusError):  # it counted as a failure, and stays one for its 15 minutes
-            await self._limiter.give_back(ATTEMPTS, neighbourhood(peer))
         async with self._store.transaction() as tx:
-            await tx.execute("DELETE FROM sessions WHERE expires_at < now()")
-            await tx.execute("UPDATE users SET last_login_at = now() WHERE id = $1", row["id"])
-            return await self._open(tx, row["id"], kind, peer, agent)
+            return await self.open(tx, user_id, kind, how="password", peer=peer, agent=agent)
 
-    async def refresh(self, refresh_token: str) -> Grant:
-        """A new access token and a new refresh token; the old one is used up."""
-        return await self._exchange("refresh", refresh_token, "refresh", "")
+    async def open(
+        self, tx: Session, user_id: str, kind: Kind, *, how: str, peer: str, agent: str
+    ) -> Grant:
+        """A new session of somebody who has shown by `how` that it is they."""
+        value = secrets.token_urlsafe(32)
+        await tx.execute("DELETE FROM sessions WHERE expires_at < now()")
+        await tx.execute("UPDATE users SET last_login_at = now() WHERE id = $1", user_id)
+        session_id = await tx.fetchval(
+            "INSERT INTO sessions (user_id, token_hash, ip_address, user_agent, how, expires_at,"
+            " last_seen_at) VALUES ($1, $2, $3, $4, $5, $6, now()) RETURNING id",
+            *(user_id, hashed(kind, value), _address(peer), agent[:500], how),
+            from_now(SESSION_DAYS * 86_400),
+        )
+        await tx.publish(streams.AUDIT, logged_in(user_id, session_id, how, peer))
+        return self._grant(user_id, session_id, value)
 
-    async def use_link(self, link: str, *, agent: str, peer: str = "") -> Grant:
-        """Turn a login link into a cookie session. Works once."""
-        try:
-            return await self._exchange("link", link, "cookie", agent, peer)
-        except UnauthenticatedError:
-            self._failed("", peer, "wrong or used login link")
-            raise
-
-    async def make_link(self, user_id: str, key: str | None = None) -> tuple[str, datetime]:
-        """The secret of a one-time login link, and when it ends.
-
-        The same `key` gives the same link, used or not; it is derived, so that no copy is kept.
+    async def refresh(self, refresh_token: str, *, peer: str = "") -> Grant:
+        """A new access token and a new refresh token; the old one is used up. When one comes
+        again that was used up more than 10 s ago, or whose successor was used, two have it: the
+        session ends for both.
         """
-        value, ends = secrets.token_urlsafe(32), _from_now(LINK_S)
-        if key is not None:
-            value = hmac.new(self._key, f"{user_id} link {key}".encode(), "sha256").hexdigest()
+        value = self.derived(f"refresh {refresh_token}")
+        old, new = hashed("refresh", refresh_token), hashed("refresh", value)
         async with self._store.transaction() as tx:
-            if key is not None:
-                answer = {"ends": ends.isoformat()}
-                before = await tx.remember(
-                    user_id=user_id, key=key, request="link", status=200, response=answer
+            row = await tx.fetchrow(
+                "UPDATE sessions s SET token_hash = $2, expires_at = $3, last_seen_at = now()"
+                " FROM users u WHERE s.token_hash = $1 AND s.expires_at > now()"
+                " AND u.id = s.user_id AND u.is_active RETURNING s.id, s.user_id",
+                *(old, new, from_now(SESSION_DAYS * 86_400)),
+            )
+            if row is not None:
+                await tx.execute(
+                    "DELETE FROM session_used WHERE session_id = $1"
+                    " AND used_at < now() - make_interval(days => $2)",
+                    *(row["id"], SESSION_DAYS),
                 )
-                if before is not None:
-                    return value, datetime.fromisoformat(before["ends"])
-            await tx.execute(
-                "INSERT INTO sessions (user_id, token_hash, user_agent, expires_at)"
-                " VALUES ($1, $2, 'unused login link', $3)",
-                *(user_id, _hashed("link", value), ends),
+                await tx.execute(
+                    "INSERT INTO session_used (token_hash, session_id) VALUES ($1, $2)",
+                    *(old, row["id"]),
+                )
+                return self._grant(row["user_id"], row["id"], value)
+            used = await tx.fetchrow(
+                "SELECT s.id, s.user_id, s.token_hash = $2 AND s.expires_at > now()"
+                " AND o.used_at > now() - make_interval(secs => $3) AS raced"
+                " FROM session_used o JOIN sessions s ON s.id = o.session_id"
+                " WHERE o.token_hash = $1 FOR UPDATE OF s",
+                *(old, new, RACE_S),
             )
-        return value, ends
+            if used is not None and used["raced"]:
+                return self._grant(used["user_id"], used["id"], value)
+            if used is not None:
+                await tx.execute("DELETE FROM sessions WHERE id = $1", used["id"])
+                await tx.publish(streams.AUDIT, reused(used["user_id"], used["id"], peer))
+        if used is not None:
+            raise UnauthenticatedError(
+                "this refresh token was used before: its session has ended; log in again"
+            )
+        raise UnauthenticatedError("the refresh token is not valid or has expired; log in again")
 
-    async def log_out(self, caller: Caller) -> None:
-        """End the caller's session at once. A local token has none and simply runs out."""
+    async def log_out(self, caller: Caller, *, everywhere: bool = False) -> None:
+        """End the caller's session at once, or all of theirs. A local token simply runs out."""
         async with self._store.transaction() as tx:
-            if caller.session_id is not None:
+            if everywhere:
+                await tx.execute("DELETE FROM sessions WHERE user_id = $1", caller.user_id)
+            elif caller.session_id is not None:
                 await tx.execute("DELETE FROM sessions WHERE id = $1", caller.session_id)
-            await tx.publish(streams.AUDIT, logged_out(caller))
+            await tx.publish(streams.AUDIT, logged_out(caller, everywhere=everywhere))
 
-    async def set_password(self, caller: Caller, new: str, current: str | None) -> None:
-        """Change the caller's password and end all other sessions of theirs."""
-        if not caller.local:
-            known = await self._store.fetchval(
-                "SELECT password_hash FROM users WHERE id = $1", caller.user_id
+    async def forget(self, cookie: str | None) -> None:
+        """End the session of a cookie that a new login replaces, if it is one."""
+        if cookie:
+            await self._store.execute(
+                "DELETE FROM sessions WHERE token_hash = $1", hashed("cookie", cookie)
             )
-            if current is not None:
-                await self._attempt(caller.peer)
-            if current is None or not await self._verify(known or self._nobody, current):
-                self._failed(caller.user_id, caller.peer, "wrong current password")
-                raise InputError("the current password is wrong")
-            with suppress(BusError):
-                await self._limiter.give_back(ATTEMPTS, neighbourhood(caller.peer))
-        hashed = await self.hashed(new)
-        async with self._store.transaction() as tx:
-            await tx.execute(
-                "UPDATE users SET password_hash = $2, updated_at = now() WHERE id = $1",
-                *(caller.user_id, hashed),
-            )
-            ended = await tx.execute(
-                "DELETE FROM sessions WHERE user_id = $1 AND id IS DISTINCT FROM $2",
-                *(caller.user_id, caller.session_id),
-            )
-            await tx.publish(streams.AUDIT, *password_changed(caller, ended))
 
-    async def by_token(self, token: str) -> Caller:
-        """Who an access token stands for."""
+    def derived(self, text: str) -> str:
+        """A secret that only this installation can make of `text`, always the same."""
+        return hmac.new(self._key, text.encode(), "sha256").hexdigest()
+
+    # Who it is -----------------------------------------------------------------------------
+
+    async def by_token(self, token: str, *, peer: str = "") -> Caller:
+        """Who an access token or an API token stands for."""
+        if token.startswith(API_TOKEN):
+            return await self._by_api_token(token)
         try:
             claims = jwt.decode(
                 token, self._key, algorithms=[ALGORITHM], options={"require": ["exp", "sub"]}
@@ -241,33 +241,36 @@ class Auth:
         if session_id is None and not local:
             raise UnauthenticatedError("the token is not valid")
         row = await self._store.fetchrow(
-            "SELECT email, role FROM users u WHERE id = $1 AND is_active AND ($2::uuid IS NULL"
-            " OR EXISTS (SELECT FROM sessions s WHERE s.id = $2 AND s.user_id = u.id"
-            " AND s.expires_at > now()))",
-            user_id,
-            session_id,
+            f"SELECT u.email, u.role, {_STALE} FROM users u"
+            " LEFT JOIN sessions s ON s.id = $2 AND s.user_id = u.id AND s.expires_at > now()"
+            " WHERE u.id = $1 AND (u.is_active OR $3) AND ($3 OR s.id IS NOT NULL)",
+            *(user_id, session_id, local and session_id is None),
         )
         if row is None:
-            raise UnauthenticatedError("the session has ended; log in again")
+            raise UnauthenticatedError(ENDED)
+        if session_id is not None and row["stale"]:
+            await self._seen(session_id, peer)
         return Caller(
             user_id=user_id,
             email=row["email"],
-            role=row["role"],
+            role="admin" if local else row["role"],
             session_id=session_id,
             expires_at_s=float(claims["exp"]),
             local=local,
         )
 
-    async def by_cookie(self, cookie: str) -> Caller:
+    async def by_cookie(self, cookie: str, *, peer: str = "") -> Caller:
         """Who a page's cookie stands for."""
         row = await self._store.fetchrow(
-            "SELECT s.id, s.user_id, s.expires_at, u.email, u.role FROM sessions s"
+            f"SELECT s.id, s.user_id, s.expires_at, u.email, u.role, {_STALE} FROM sessions s"
             " JOIN users u ON u.id = s.user_id"
             " WHERE s.token_hash = $1 AND s.expires_at > now() AND u.is_active",
-            _hashed("cookie", cookie),
+            hashed("cookie", cookie),
         )
         if row is None:
-            raise UnauthenticatedError("the session has ended; log in again")
+            raise UnauthenticatedError(ENDED)
+        if row["stale"]:
+            await self._seen(row["id"], peer)
         return Caller(
             user_id=row["user_id"],
             email=row["email"],
@@ -278,80 +281,69 @@ class Auth:
         )
 
     async def over(self, caller: Caller) -> bool:
-        """Whether the caller's token has expired or the session is no more."""
+        """Whether the caller's token has expired, the session or the API token is no more, or
+        the person's role is another by now.
+        """
         if time.time() >= caller.expires_at_s:
             return True
-        if caller.session_id is None:
+        if caller.session_id is None and caller.token_id is None:
             return False
-        alive = await self._store.fetchval(
-            "SELECT TRUE FROM sessions s JOIN users u ON u.id = s.user_id"
-            " WHERE s.id = $1 AND s.expires_at > now() AND u.is_active",
-            caller.session_id,
+        row = await self._store.fetchrow(
+            f"SELECT {_STALE} FROM sessions s JOIN users u ON u.id = s.user_id"
+            " WHERE s.id = $1 AND s.expires_at > now() AND u.is_active AND u.role = $3"
+            " UNION ALL SELECT FALSE FROM api_tokens t JOIN users u ON u.id = t.user_id"
+            " WHERE t.id = $2 AND (t.expires_at IS NULL OR t.expires_at > now())"
+            " AND u.is_active AND u.role = $3",
+            *(caller.session_id, caller.token_id, caller.role),
         )
-        return alive is None
+        if row is not None and row["stale"] and caller.session_id is not None:
+            await self._seen(caller.session_id, caller.peer)
+        return row is None
 
-    async def _attempt(self, peer: str) -> None:
-        """Count one attempt to guess a password; a right one is given back."""
-        try:
-            await self._limiter.take(ATTEMPTS, neighbourhood(peer), "too many attempts")
-        except TooManyError as error:
-            self._failed("", peer, str(error), denied=True)
-            raise
-
-    def _failed(self, user_id: str, peer: str, reason: str, *, denied: bool = False) -> None:
-        self._trail.tell(login_failed(user_id, peer, reason, denied=denied))
-
-    async def _open(self, tx: Session, user_id: str, kind: Kind, peer: str, agent: str) -> Grant:
-        value, hashed = _fresh(kind)
-        session_id = await tx.fetchval(
-            "INSERT INTO sessions (user_id, token_hash, ip_address, user_agent, expires_at)"
-            " VALUES ($1, $2, $3, $4, $5) RETURNING id",
-            user_id,
-            hashed,
-            _address(peer),
-            agent[:500],
-            _from_now(SESSION_DAYS * 86_400),
+    async def _by_api_token(self, token: str) -> Caller:
+        row = await self._store.fetchrow(
+            "SELECT t.id, t.user_id, t.scopes, t.expires_at, u.email, u.role,"
+            f" {_STALE.replace('s.last_seen_at', 't.last_used_at')} FROM api_tokens t"
+            " JOIN users u ON u.id = t.user_id WHERE t.token_hash = $1 AND u.is_active"
+            " AND (t.expires_at IS NULL OR t.expires_at > now())",
+            hashed("api", token),
         )
-        await tx.publish(streams.AUDIT, logged_in(user_id, session_id, "password", peer))
-        return self._grant(user_id, session_id, value)
-
-    async def _exchange(
-        self, old: Kind, value: str, new: Kind, agent: str, peer: str = ""
-    ) -> Grant:
-        """One statement: of two who present the same secret, one gets nothing."""
-        fresh, hashed = _fresh(new)
-        async with self._store.transaction() as tx:
-            row = await tx.fetchrow(
-                "UPDATE sessions s SET token_hash = $2, expires_at = $3,"
-                " user_agent = COALESCE(NULLIF($4, ''), s.user_agent) FROM users u"
-                " WHERE s.token_hash = $1 AND s.expires_at > now()"
-                " AND u.id = s.user_id AND u.is_active RETURNING s.id, s.user_id",
-                *(_hashed(old, value), hashed, _from_now(SESSION_DAYS * 86_400), agent[:500]),
+        if row is None:
+            raise UnauthenticatedError("the API token is not valid, has expired or was revoked")
+        if row["stale"]:
+            await self._store.execute(
+                "UPDATE api_tokens SET last_used_at = now() WHERE id = $1", row["id"]
             )
-            if row is None:
-                what = "login link" if old == "link" else "refresh token"
-                raise UnauthenticatedError(f"the {what} was used already or has expired")
-            if old == "link":
-                await tx.publish(
-                    streams.AUDIT, logged_in(row["user_id"], row["id"], "login link", peer)
-                )
-        return self._grant(row["user_id"], row["id"], fresh)
+        ends = row["expires_at"]
+        return Caller(
+            user_id=row["user_id"],
+            email=row["email"],
+            role=row["role"],
+            session_id=None,
+            expires_at_s=ends.timestamp() if ends is not None else math.inf,
+            token_id=row["id"],
+            scopes=frozenset(row["scopes"]),
+        )
+
+    async def _seen(self, session_id: str, peer: str) -> None:
+        await self._store.execute(
+            "UPDATE sessions SET last_seen_at = now(), ip_address = COALESCE($2, ip_address)"
+            " WHERE id = $1",
+            *(session_id, _address(peer)),
+        )
 
     def _grant(self, user_id: str, session_id: str, value: str) -> Grant:
-        token = _sign(self._key, user_id=user_id, session_id=session_id, ttl_s=ACCESS_S)
-        return Grant(token=token, expires_at=_from_now(ACCESS_S), secret=value)
+        return Grant(
+            token=_sign(self._key, user_id=user_id, session_id=session_id, ttl_s=ACCESS_S),
+            expires_at=from_now(ACCESS_S),
+            secret=value,
+            session_id=session_id,
+            user_id=user_id,
+        )
 
-    async def hashed(self, password: str) -> str:
-        """The argon2id hash that `users.password_hash` holds."""
-        async with self._hashing:
-            return await asyncio.to_thread(self._hasher.hash, password)
 
-    async def _verify(self, hashed: str, password: str) -> bool:
-        async with self._hashing:
-            try:
-                return await asyncio.to_thread(self._hasher.verify, hashed, password)
-            except argon2.exceptions.VerifyMismatchError:
-                return False
+#: Whether it was last written down a while ago that the session is in use.
+_STALE = f"COALESCE(s.last_seen_at, '-infinity') < now() - make_interval(secs => {SEEN_S}) AS stale"
 
 
 def admin_only(caller: Caller) -> None:
@@ -360,25 +352,21 @@ def admin_only(caller: Caller) -> None:
         raise ForbiddenError("only an admin may do this")
 
 
+def hashed(kind: Kind, value: str) -> str:
+    """A refresh token is no cookie and no link: the kind is part of what is hashed."""
+    return hashlib.sha256(f"{kind}:{value}".encode()).hexdigest()
+
+
+def from_now(seconds_s: float) -> datetime:
+    """The moment in `seconds_s`."""
+    return datetime.now(UTC) + timedelta(seconds=seconds_s)
+
+
 def _sign(key: bytes, *, user_id: str, session_id: str | None, ttl_s: float) -> str:
     now = int(time.time())
     claims: dict[str, Any] = {"sub": user_id, "iat": now, "exp": now + int(ttl_s)}
     claims |= {"sid": session_id} if session_id is not None else {"local": True}
     return jwt.encode(claims, key, algorithm=ALGORITHM)
-
-
-def _fresh(kind: Kind) -> tuple[str, str]:
-    value = secrets.token_urlsafe(32)
-    return value, _hashed(kind, value)
-
-
-def _hashed(kind: Kind, value: str) -> str:
-    """A refresh token is no cookie and no link: the kind is part of what is hashed."""
-    return hashlib.sha256(f"{kind}:{value}".encode()).hexdigest()
-
-
-def _from_now(seconds_s: float) -> datetime:
-    return datetime.now(UTC) + timedelta(seconds=seconds_s)
 
 
 def _address(peer: str) -> str | None:

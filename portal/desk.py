@@ -19,6 +19,7 @@ from portal.deliveries import Deliveries
 from portal.feed import Feed
 from portal.gauges import Gauges
 from portal.limits import Seats
+from portal.oauth import Providers
 from portal.trail import Trail, event
 
 ASK_S = 10.0
@@ -38,6 +39,7 @@ class Desk:
     trail: Trail
     gauges: Gauges
     deliveries: Deliveries
+    providers: Providers
 
     def tell(self, found: AuditEvent) -> None:
         """Have it written down; never waits."""

@@ -3,14 +3,18 @@ whether they asked too often; and what is written down when they were refused.
 
 A cookie comes along by itself, so it counts only when the browser says that the request was made
 by a page of ours: a write needs a matching Origin, a read must not be known to come from another
-site. A token in a header cannot be sent by somebody else's page and needs neither.
+site, unless it opens one of our pages for a person to see. A token in a header cannot be sent by
+somebody else's page and needs neither.
+
+Every route says beside itself what an API token needs there: `dependencies=[need("tasks:read")]`.
+Where nothing is said, API tokens are refused.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
-from typing import Annotated, cast
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, cast
 
 from fastapi import Depends, Header, Request
 from fastapi.security import HTTPBearer
@@ -19,21 +23,32 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from base import metrics
 from base.errors import AIError, UnauthenticatedError
+from base.settings import Settings
 from portal.auth import Caller, admin_only
 from portal.desk import Desk
 from portal.limits import same_origin, within
 from portal.peer import neighbourhood, peer_of
 from portal.problems import from_error
+from portal.scopes import SESSION, allow
 from portal.trail import READING, event
 
 COOKIE = "ai-infra"
 OPEN_PATHS = frozenset(
-    {"/api/auth/login", "/api/auth/refresh", "/api/health/live", "/api/health/ready"}
+    {
+        "/api/auth/login",
+        "/api/auth/refresh",
+        "/api/auth/oauth/google",
+        "/api/auth/oauth/github",
+        "/api/health/live",
+        "/api/health/ready",
+    }
 )
 FREE_PATHS = frozenset({"/api/health/live", "/api/health/ready"})
 OFTEN = "too many requests"
 PREMIUM = frozenset({"admin", "system"})
 LOGIN_PATH = "/api/auth/login"
+#: Where an API token counts; pages are for people.
+PROGRAMS = ("/api/", "/ws", "/mcp", "/metrics")
 UNKNOWN = "no token: send `Authorization: Bearer …`, or log in"
 
 
@@ -115,9 +130,15 @@ def secure(connection: HTTPConnection) -> bool:
     return proto in {"https", "wss"}
 
 
-def cookie_name(connection: HTTPConnection) -> str:
+def address_of(connection: HTTPConnection, settings: Settings) -> str:
+    """How the one who asks reaches the portal, unless the settings say how everybody does."""
+    scheme = "https" if secure(connection) else "http"
+    return settings.public_url or f"{scheme}://{connection.headers.get('host', '')}"
+
+
+def cookie_name(connection: HTTPConnection, name: str = COOKIE) -> str:
     """`__Host-` binds the cookie to this host; browsers allow it over https only."""
-    return "__Host-" + COOKIE if secure(connection) else COOKIE
+    return "__Host-" + name if secure(connection) else name
 
 
 async def caller_of(connection: HTTPConnection, desk: Desk | None = None) -> Caller:
@@ -125,36 +146,77 @@ async def caller_of(connection: HTTPConnection, desk: Desk | None = None) -> Cal
     application asks, which has a state of its own.
     """
     desk = desk or desk_of(connection)
+    peer = peer_of(connection, desk.settings)
     try:
-        caller = await _known(connection, desk)
+        caller = await _known(connection, desk, peer)
+        if caller.scopes is not None and not connection.url.path.startswith(PROGRAMS):
+            raise UnauthenticatedError("an API token opens no page; log in")
     except UnauthenticatedError:
         if connection.url.path.startswith("/api/"):  # a wrong token counts by address
             await count(desk, connection, None)
         raise
-    return replace(caller, peer=peer_of(connection, desk.settings))
+    return replace(caller, peer=peer)
 
 
-async def _known(connection: HTTPConnection, desk: Desk) -> Caller:
+async def _known(connection: HTTPConnection, desk: Desk, peer: str) -> Caller:
     scheme, _, token = connection.headers.get("authorization", "").partition(" ")
     if scheme:
         if scheme.lower() != "bearer" or not token.strip():
             raise UnauthenticatedError(UNKNOWN)
-        return await desk.auth.by_token(token.strip())
+        return await desk.auth.by_token(token.strip(), peer=peer)
     cookie = connection.cookies.get(cookie_name(connection))
     if cookie is None:
         raise UnauthenticatedError(UNKNOWN)
     method = connection.scope.get("method", "GET")
     needs_origin = method not in READING or connection.scope["type"] == "websocket"
-    site = connection.headers.get("sec-fetch-site", "none")
-    foreign = not same_origin(connection.headers) or site not in {"same-origin", "none"}
+    foreign = not same_origin(connection.headers) or not _from_us(connection)
     if foreign or (needs_origin and "origin" not in connection.headers):
         raise UnauthenticatedError("a cookie counts only for requests from our own pages")
-    return await desk.auth.by_cookie(cookie)
+    return await desk.auth.by_cookie(cookie, peer=peer)
+
+
+def _from_us(connection: HTTPConnection) -> bool:
+    """Whether the browser does not say that another site asks. A link there may open a page of
+    ours, in a window of its own: that site sees nothing of it.
+    """
+    headers = connection.headers
+    if headers.get("sec-fetch-site", "none") in {"same-origin", "none"}:
+        return True
+    opened = headers.get("sec-fetch-mode") == "navigate"
+    page = opened and headers.get("sec-fetch-dest") == "document"
+    return page and not connection.url.path.startswith("/api/")
 
 
 def desk_of(connection: HTTPConnection) -> Desk:
     """The open desk of the portal that serves this connection."""
     return cast("Desk", connection.app.state.desk)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """Which scope an API token needs at a route. It only says so: `declared` looks."""
+
+    scope: str
+
+    def __call__(self) -> None:
+        """Nothing to do: a dependency is how a route carries it."""
+
+
+def need(scope: str) -> Any:
+    """For a route's `dependencies`: what an API token needs there, from `portal.scopes`."""
+    return Depends(Need(scope=scope))
+
+
+def needed(route: Any) -> str | None:
+    """What the route declares; None: nothing, so no API token gets in."""
+    found = [one.dependency for one in getattr(route, "dependencies", ())]
+    return next((one.scope for one in reversed(found) if isinstance(one, Need)), None)
+
+
+async def declared(request: Request) -> None:
+    """The one place where a route's declaration is held against the caller."""
+    if (caller := getattr(request.state, "caller", None)) is not None:
+        allow(caller, needed(request.scope.get("route")) or SESSION)
 
 
 async def _caller(request: Request) -> Caller:

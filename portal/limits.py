@@ -79,7 +79,7 @@ def _secure(headers: MutableHeaders, path: str) -> None:
     headers.setdefault("X-Content-Type-Options", "nosniff")
     headers.setdefault("X-Frame-Options", "DENY")
     headers.setdefault("Referrer-Policy", "same-origin")
-    if path.startswith(("/api/", "/login")):
+    if path.startswith(("/api/", "/login", "/welcome")):
         headers.setdefault("Cache-Control", "no-store")
 
 

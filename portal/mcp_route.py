@@ -54,11 +54,6 @@ class Mcp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises nothing: what is refused is a problem document."""
-        if scope["method"] != "POST":  # nothing is pushed outside of an answer
-            said = "MCP is spoken by POST here."
-            answer = problem(405, said, scope["path"], headers={"Allow": "POST"})
-            await answer(scope, receive, send)
-            return
         connection = HTTPConnection(scope)
         caller: Caller | None = None
         try:
@@ -68,6 +63,11 @@ class Mcp:
             if (status := status_of(error)) in {401, 403}:
                 refused(connection, caller, status)
             await from_error(error, scope["path"])(scope, receive, send)
+            return
+        if scope["method"] != "POST":  # nothing is pushed outside of an answer
+            said = "MCP is spoken by POST here."
+            answer = problem(405, said, scope["path"], headers={"Allow": "POST"})
+            await answer(scope, receive, send)
             return
         if self._sessions is None:
             raise RuntimeError("the portal is not running")

@@ -18,7 +18,7 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.types import ToolAnnotations
 from pydantic import Field
 
-from base.errors import AIError, ForbiddenError
+from base.errors import AIError
 from base.messages import Effort, Event, Kind, answer_id
 from portal import crew, memory, talk, work
 from portal.api.openapi import VERSION
@@ -35,6 +35,7 @@ from portal.mcp_shapes import (
     Submitted,
     TaskState,
 )
+from portal.scopes import allow
 from portal.shapes import MESSAGE_MAX_CHARS, WORKSPACE, Filters, Search, Send
 
 INSTRUCTIONS = (
@@ -224,13 +225,6 @@ def _asking(ctx: Context[Any, Any], scope: str) -> tuple[Desk, Caller]:
     caller: Caller = request.state.caller
     allow(caller, scope)
     return desk_of(request), caller
-
-
-def allow(caller: Caller, scope: str) -> None:
-    """Raises ForbiddenError when the caller's token was not given `scope`; a session has all."""
-    scopes = getattr(caller, "scopes", None)
-    if scopes is not None and scope not in scopes:
-        raise ForbiddenError(f"this API token has not the scope {scope}")
 
 
 async def _state(desk: Desk, caller: Caller, task_id: str) -> TaskState:

@@ -80,9 +80,26 @@ def logged_in(user_id: str, session_id: str, how: str, peer: str) -> Message:
     return recorded(event("auth", "login", session, actor_id=user_id, peer=peer, by=how))
 
 
-def logged_out(caller: Caller) -> Message:
+def logged_out(caller: Caller, *, everywhere: bool = False) -> Message:
     session = f"sessions/{caller.session_id or 'local'}"
-    return recorded(event("auth", "logout", session, caller=caller))
+    where = f"users/{caller.user_id}/sessions" if everywhere else session
+    return recorded(event("auth", "logout", where, caller=caller))
+
+
+def reused(user_id: str, session_id: str, peer: str) -> Message:
+    """A refresh token came again: somebody else has it, so the session was ended."""
+    why = "a used refresh token came again"
+    found = event(
+        "auth",
+        "logout",
+        f"sessions/{session_id}",
+        actor_id=user_id,
+        peer=peer,
+        outcome="denied",
+        risk="high",
+        reason=why,
+    )
+    return recorded(found)
 
 
 def password_changed(caller: Caller, ended: int) -> list[Message]:
@@ -96,6 +113,13 @@ def password_changed(caller: Caller, ended: int) -> list[Message]:
         )
         told.append(revoked)
     return [recorded(one) for one in told]
+
+
+def account(
+    caller: Caller, action: Action, resource: str, *, risk: Risk = "medium", **details: Any
+) -> AuditEvent:
+    """Something about who may get in: a user, a session, a token, an identity."""
+    return event("auth", action, resource, caller=caller, risk=risk, **details)
 
 
 def user_made(user_id: str, role: str) -> Message:

@@ -28,6 +28,7 @@ from portal.door import caller_of, count, desk_of, refused
 from portal.feed import Item, Listener, place
 from portal.peer import peer_of
 from portal.problems import code_of, status_of
+from portal.scopes import allow
 from portal.shapes import Send
 
 CLOSE_ENDED = 4401
@@ -40,6 +41,10 @@ GONE = (WebSocketDisconnect, TimeoutError, RuntimeError)
 FRAME_MAX_CHARS = 1_000_000
 SEND_WAIT_S = 20.0
 ENDED_CHECK_S = 3.0
+
+#: What an API token needs, by channel and for sending.
+READS = {"conversation": "tasks:read", "tasks": "tasks:read", "agents": "agents:read"}
+SENDS = "tasks:write"
 
 TYPES = {Kind.CHUNK: "message_chunk", Kind.AGENT: "agent_status"}
 
@@ -185,12 +190,14 @@ class Socket:
             raise InputError("payload.conversation_id: which conversation to send to")
         if key is not None and not isinstance(key, str):
             raise InputError("payload.idempotency_key: has to be a string")
+        allow(self._caller, SENDS)
         send = _parse(Send, payload)
         await talk.spoke(self._desk, self._caller)
         accepted = await talk.send(self._desk, self._caller, conversation_id, send, key=key)
         await self._say("accepted", accepted.model_dump(mode="json"), frame.id)
 
     async def _subscribe(self, wanted: Channel, listener: Listener, frame_id: str | None) -> None:
+        allow(self._caller, READS[wanted.channel])
         feed = self._desk.feed
         if wanted.conversation_id is not None:
             await talk.conversation(self._desk, self._caller, wanted.conversation_id)
@@ -274,9 +281,9 @@ async def serve(websocket: WebSocket) -> None:
     try:
         try:
             if len(offered) == 2 and offered[0] == "bearer":
-                caller = replace(await desk.auth.by_token(offered[1]), peer=peer)
+                caller = replace(await desk.auth.by_token(offered[1], peer=peer), peer=peer)
             elif token := websocket.query_params.get("token"):
-                caller = replace(await desk.auth.by_token(token), peer=peer)
+                caller = replace(await desk.auth.by_token(token, peer=peer), peer=peer)
             else:
                 caller = await caller_of(websocket)
         except UnauthenticatedError:

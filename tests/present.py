@@ -38,6 +38,7 @@ tool_calls = "unlimited"
 escalations = "unlimited"
 [auth]
 login_attempts = "unlimited"
+password_reset = "unlimited"
 """
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Receive, Scope, Send
@@ -21,13 +21,18 @@ from portal.api import (
     openapi,
     ops,
     tasks,
+    tokens,
     usage,
+    users,
     webhooks,
 )
+from portal.door import declared
 
 EVERY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 MODULES = (
     auth,
+    users,
+    tokens,
     conversations,
     tasks,
     agents,
@@ -44,7 +49,11 @@ MODULES = (
 
 def install(app: FastAPI) -> None:
     """Put all routes on `app`; what is under `/api` and no route is a problem, not a page."""
-    router = APIRouter(prefix="/api", generate_unique_id_function=openapi.operation_id)
+    router = APIRouter(
+        prefix="/api",
+        dependencies=[Depends(declared)],
+        generate_unique_id_function=openapi.operation_id,
+    )
     for module in MODULES:
         router.include_router(module.router)
     app.include_router(router)

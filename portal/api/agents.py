@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path
 from base.messages import Wire
 from portal import crew
 from portal.api.responses import may
-from portal.door import Admin, Asking, At, Key
+from portal.door import Admin, Asking, At, Key, need
 
 router = APIRouter(prefix="/agents", tags=["agents"])
 
@@ -21,20 +21,25 @@ class Agents(Wire):
     agents: list[crew.Agent]
 
 
-@router.get("", summary="List agents")
+@router.get("", summary="List agents", dependencies=[need("agents:read")])
 async def agents(desk: At, caller: Asking) -> Agents:
     """Every agent of the roster with its state."""
     return Agents(agents=await crew.agents(desk, caller))
 
 
-@router.get("/{name}", summary="Get an agent", responses=may(404))
+@router.get(
+    "/{name}", summary="Get an agent", responses=may(404), dependencies=[need("agents:read")]
+)
 async def agent(desk: At, caller: Asking, name: Name) -> crew.AgentWhole:
     """One agent and the task it is at, if that is yours."""
     return await crew.agent_whole(desk, caller, name)
 
 
 @router.post(
-    "/{name}/{verb}", summary="Restart, pause or resume an agent", responses=may(403, 404, 409)
+    "/{name}/{verb}",
+    summary="Restart, pause or resume an agent",
+    responses=may(403, 404, 409),
+    dependencies=[need("admin")],
 )
 async def control(
     desk: At,

@@ -12,7 +12,7 @@ from base.messages import Wire
 from base.outbox import storable
 from portal.api.conversations import Cursor
 from portal.api.responses import may
-from portal.door import Admin, At
+from portal.door import Admin, At, need
 from portal.talk import pack, unpack
 
 router = APIRouter(tags=["audit"])
@@ -45,7 +45,9 @@ class AuditRows(Wire):
     next_cursor: str | None
 
 
-@router.get("/audit", summary="Read the audit log", responses=may(403))
+@router.get(
+    "/audit", summary="Read the audit log", responses=may(403), dependencies=[need("admin")]
+)
 async def audit(
     desk: At,
     _: Admin,

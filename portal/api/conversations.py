@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 
 from portal import talk
 from portal.api.responses import may
-from portal.door import Asking, At, Key
+from portal.door import Asking, At, Key, need
 from portal.shapes import Change, NewConversation, Send
 
 router = APIRouter(prefix="/conversations", tags=["conversations"])
@@ -18,7 +18,7 @@ Limit = Annotated[int, Query(ge=1, le=200)]
 Cursor = Annotated[str | None, Query(max_length=200, description="`next_cursor` of a page.")]
 
 
-@router.get("", summary="List conversations")
+@router.get("", summary="List conversations", dependencies=[need("tasks:read")])
 async def conversations(
     desk: At,
     caller: Asking,
@@ -33,7 +33,13 @@ async def conversations(
     return await talk.conversations(desk, caller, status=status, q=q, limit=limit, cursor=cursor)
 
 
-@router.post("", status_code=201, summary="Create a conversation", responses=may(409))
+@router.post(
+    "",
+    status_code=201,
+    summary="Create a conversation",
+    responses=may(409),
+    dependencies=[need("tasks:write")],
+)
 async def create(
     desk: At, caller: Asking, body: NewConversation, key: Key = None
 ) -> talk.Conversation:
@@ -41,13 +47,23 @@ async def create(
     return await talk.create(desk, caller, body.title, key=key)
 
 
-@router.get("/{conversation_id}", summary="Get a conversation", responses=may(404))
+@router.get(
+    "/{conversation_id}",
+    summary="Get a conversation",
+    responses=may(404),
+    dependencies=[need("tasks:read")],
+)
 async def conversation(desk: At, caller: Asking, conversation_id: UUID) -> talk.Whole:
     """One conversation with its newest 50 messages."""
     return await talk.whole(desk, caller, str(conversation_id))
 
 
-@router.patch("/{conversation_id}", summary="Rename or archive", responses=may(404))
+@router.patch(
+    "/{conversation_id}",
+    summary="Rename or archive",
+    responses=may(404),
+    dependencies=[need("tasks:write")],
+)
 async def change(
     desk: At, caller: Asking, conversation_id: UUID, body: Change
 ) -> talk.Conversation:
@@ -58,14 +74,23 @@ async def change(
 
 
 @router.delete(
-    "/{conversation_id}", status_code=204, summary="Archive a conversation", responses=may(404)
+    "/{conversation_id}",
+    status_code=204,
+    summary="Archive a conversation",
+    responses=may(404),
+    dependencies=[need("tasks:write")],
 )
 async def archive(desk: At, caller: Asking, conversation_id: UUID) -> None:
     """Take it off the list. Nothing is deleted, and twice is safe."""
     await talk.archive(desk, caller, str(conversation_id))
 
 
-@router.get("/{conversation_id}/messages", summary="Get messages", responses=may(404))
+@router.get(
+    "/{conversation_id}/messages",
+    summary="Get messages",
+    responses=may(404),
+    dependencies=[need("tasks:read")],
+)
 async def messages(
     desk: At,
     caller: Asking,
@@ -83,6 +108,7 @@ async def messages(
     status_code=202,
     summary="Send a message",
     responses=may(404, 409),
+    dependencies=[need("tasks:write")],
 )
 async def send(
     desk: At, caller: Asking, conversation_id: UUID, body: Send, key: Key = None

@@ -11,7 +11,7 @@ from base.errors import InputError
 from base.messages import Event, Wire
 from portal.auth import Caller
 from portal.desk import Desk
-from portal.door import Asking, At
+from portal.door import Asking, At, need
 from portal.feed import visible
 from portal.follow import MEDIA_TYPE, Follow
 
@@ -44,7 +44,11 @@ class Events(Wire):
 
 
 @router.get(
-    "/events", summary="Read or follow events", response_model=Events, responses={200: STREAM}
+    "/events",
+    summary="Read or follow events",
+    response_model=Events,
+    responses={200: STREAM},
+    dependencies=[need("tasks:read")],
 )
 async def events(
     desk: At,

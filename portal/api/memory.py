@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query
 from pai.shapes import Found
 from portal import feedback, memory
 from portal.api.responses import may
-from portal.door import Asking, At, Key
+from portal.door import Asking, At, Key, need
 from portal.shapes import Feedback, Forget, Remember, Search
 
 router = APIRouter()
@@ -18,13 +18,20 @@ router = APIRouter()
 LearnedIn = Literal["OBSERVE", "THINK", "PLAN", "BUILD", "EXECUTE", "VERIFY", "LEARN", "ALGORITHM"]
 
 
-@router.post("/memory/search", tags=["memory"], summary="Search memory")
+@router.post(
+    "/memory/search", tags=["memory"], summary="Search memory", dependencies=[need("memory:read")]
+)
 async def search(desk: At, caller: Asking, body: Search) -> Found:
     """What is remembered about it, best first, each with where it is from."""
     return await memory.search(desk, caller, body)
 
 
-@router.get("/memory/learnings", tags=["memory"], summary="List learnings")
+@router.get(
+    "/memory/learnings",
+    tags=["memory"],
+    summary="List learnings",
+    dependencies=[need("memory:read")],
+)
 async def learnings(
     desk: At,
     caller: Asking,
@@ -35,27 +42,50 @@ async def learnings(
     return await memory.learnings(desk, caller, phase, limit)
 
 
-@router.get("/memory/stats", tags=["memory"], summary="Count memories", responses=may(403))
+@router.get(
+    "/memory/stats",
+    tags=["memory"],
+    summary="Count memories",
+    responses=may(403),
+    dependencies=[need("memory:read")],
+)
 async def stats(desk: At, caller: Asking, everybody: bool = False) -> dict[str, Any]:
     """How much is remembered, and where; of everybody (admin)."""
     return await memory.stats(desk, caller, everybody=everybody)
 
 
 @router.post(
-    "/memory", status_code=201, tags=["memory"], summary="Remember", responses=may(403, 409)
+    "/memory",
+    status_code=201,
+    tags=["memory"],
+    summary="Remember",
+    responses=may(403, 409),
+    dependencies=[need("memory:write")],
 )
 async def remember(desk: At, caller: Asking, body: Remember, key: Key = None) -> memory.Remembered:
     """Keep something, or a document in pieces."""
     return await memory.remember(desk, caller, body, key=key)
 
 
-@router.post("/memory/forget", tags=["memory"], summary="Forget several", responses=may(403, 404))
+@router.post(
+    "/memory/forget",
+    tags=["memory"],
+    summary="Forget several",
+    responses=may(403, 404),
+    dependencies=[need("memory:write")],
+)
 async def forget_all(desk: At, caller: Asking, body: Forget) -> dict[str, Any]:
     """Remove these everywhere, or none of them; the answer proves it."""
     return await memory.forget(desk, caller, [str(one) for one in body.ids], shared=body.shared)
 
 
-@router.delete("/memory/{memory_id}", tags=["memory"], summary="Forget", responses=may(404))
+@router.delete(
+    "/memory/{memory_id}",
+    tags=["memory"],
+    summary="Forget",
+    responses=may(404),
+    dependencies=[need("memory:write")],
+)
 async def forget(desk: At, caller: Asking, memory_id: UUID) -> dict[str, Any]:
     """Remove it everywhere; the answer proves it."""
     return await memory.forget(desk, caller, [str(memory_id)])
@@ -67,6 +97,7 @@ async def forget(desk: At, caller: Asking, memory_id: UUID) -> dict[str, Any]:
     tags=["conversations"],
     summary="Rate an answer",
     responses=may(404, 409),
+    dependencies=[need("tasks:write")],
 )
 async def give(desk: At, caller: Asking, message_id: UUID, body: Feedback) -> feedback.Heard:
     """Say how good an answer was. Safe to send twice."""

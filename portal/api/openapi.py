@@ -29,7 +29,9 @@ DESCRIPTION = (
     "events come over the WebSocket `/ws` or as server-sent events from `/api/events`."
 )
 TAGS = {
-    "auth": "Logging in and out.",
+    "auth": "Logging in and out, one's own account, and where one is logged in.",
+    "users": "Everybody with an account (admin).",
+    "tokens": "API tokens: for programs, with scopes.",
     "conversations": "Conversations and their messages. A message is work for the agents.",
     "tasks": "What became of a message: its plan, its state, what was spent.",
     "agents": "Who works here, and an admin's hand on them.",
@@ -47,7 +49,8 @@ SCHEMES = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
-        "description": "An access token of `POST /api/auth/login`.",
+        "description": "An access token of `POST /api/auth/login`, or an API token, whose scopes "
+        "have to reach so far.",
     },
     "cookie": {
         "type": "apiKey",
@@ -112,7 +115,7 @@ def _complete(path: str, operation: dict[str, Any]) -> None:
     answers = operation["responses"]
     answers.pop("422", None)
     asked = {401, 429} if path not in FREE_PATHS else set()
-    if path in OPEN_PATHS:
+    if path.replace("{provider}", "google") in OPEN_PATHS:
         operation["security"] = []
     else:
         asked |= {403}  # a token's scopes may not reach so far

@@ -17,7 +17,8 @@ from base.messages import Wire
 from portal import crew, door, letters
 from portal.api.responses import may
 from portal.auth import admin_only
-from portal.door import Admin, Asking, At, Key
+from portal.door import Admin, Asking, At, Key, need
+from portal.scopes import ANY
 from portal.shapes import Purge
 
 router = APIRouter()
@@ -47,7 +48,7 @@ class Purged(Wire):
     purged: int
 
 
-@router.get("/health/live", tags=["health"], summary="Liveness")
+@router.get("/health/live", tags=["health"], summary="Liveness", dependencies=[need(ANY)])
 async def live() -> Live:
     """The process answers."""
     return Live(status="ok", timestamp=datetime.now(UTC))
@@ -59,6 +60,7 @@ async def live() -> Live:
     summary="Readiness",
     response_model=Ready,
     responses={503: {"model": Ready, "description": "Something does not answer."}},
+    dependencies=[need(ANY)],
 )
 async def ready(desk: At) -> JSONResponse:
     """Whether Redis and PostgreSQL answer: 200, else 503 with the reason for each."""
@@ -80,13 +82,21 @@ async def ready(desk: At) -> JSONResponse:
     return JSONResponse(body, 200 if fine else 503)
 
 
-@router.get("/health/agents", tags=["health"], summary="Agents' health")
+@router.get(
+    "/health/agents", tags=["health"], summary="Agents' health", dependencies=[need("agents:read")]
+)
 async def agents_health(desk: At, caller: Asking) -> AgentsHealth:
     """Each agent: ok, stale (no heartbeat for a minute) or unknown (none ever)."""
     return AgentsHealth.model_validate({"agents": await crew.agents_health(desk, caller)})
 
 
-@router.get("/dlq", tags=["dlq"], summary="List dead letters", responses=may(403))
+@router.get(
+    "/dlq",
+    tags=["dlq"],
+    summary="List dead letters",
+    responses=may(403),
+    dependencies=[need("admin")],
+)
 async def dlq(desk: At, caller: Admin, stream: Stream = None) -> letters.DeadLetters:
     """Messages that could not be handled, oldest first (admin)."""
     return await letters.dead(desk, caller, stream)
@@ -97,13 +107,20 @@ async def dlq(desk: At, caller: Admin, stream: Stream = None) -> letters.DeadLet
     tags=["dlq"],
     summary="Replay a dead letter",
     responses=may(403, 404, 409),
+    dependencies=[need("admin")],
 )
 async def replay(desk: At, caller: Admin, letter_id: str, key: Key = None) -> letters.Dead:
     """Put a dead letter back on its stream (admin)."""
     return await letters.replay(desk, caller, letter_id, key=key)
 
 
-@router.post("/dlq/purge", tags=["dlq"], summary="Delete dead letters", responses=may(403))
+@router.post(
+    "/dlq/purge",
+    tags=["dlq"],
+    summary="Delete dead letters",
+    responses=may(403),
+    dependencies=[need("admin")],
+)
 async def purge(desk: At, caller: Admin, body: Purge) -> Purged:
     """Delete those of one stream, or all (admin)."""
     return Purged(purged=await letters.purge(desk, caller, body.stream))

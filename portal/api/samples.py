@@ -252,3 +252,55 @@ FINISHED: dict[str, Any] = {
     },
     "answer": ANSWER,
 }
+LINK: dict[str, Any] = {
+    "url": "http://127.0.0.1:8000/login?token=Zk3…",
+    "path": "/login?token=Zk3…",
+    "token": "Zk3…",
+    "expires_at": LATER,
+}
+ACCOUNT: dict[str, Any] = {
+    "id": USER,
+    "email": "ada@example.org",
+    "display_name": "Ada",
+    "role": "user",
+    "is_active": True,
+    "invited": False,
+    "created_at": AT,
+    "last_login_at": LATER,
+}
+IDENTITY: dict[str, Any] = {
+    "provider": "github",
+    "email": "ada@example.org",
+    "created_at": AT,
+    "used_at": LATER,
+}
+ME: dict[str, Any] = {
+    "id": USER,
+    "email": "ada@example.org",
+    "role": "user",
+    "display_name": "Ada",
+    "time_zone": "Europe/Berlin",
+    "has_password": True,
+    "identities": [IDENTITY],
+    "scopes": None,
+}
+SESSION: dict[str, Any] = {
+    "id": DELIVERY_ID,
+    "device": "Firefox on Linux",
+    "user_agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+    "address": "127.0.0.1",
+    "how": "password",
+    "created_at": AT,
+    "last_seen_at": LATER,
+    "expires_at": "2026-12-28T09:30:00Z",
+    "current": True,
+}
+API_TOKEN: dict[str, Any] = {
+    "id": WEBHOOK_ID,
+    "name": "the build server",
+    "hint": "ait_3f9c",
+    "scopes": ["tasks:read", "tasks:write"],
+    "created_at": AT,
+    "expires_at": "2027-02-26T09:30:00Z",
+    "last_used_at": None,
+}

@@ -11,13 +11,13 @@ from base.messages import Status
 from portal import work
 from portal.api.conversations import Cursor
 from portal.api.responses import may
-from portal.door import Asking, At, Key
+from portal.door import Asking, At, Key, need
 from portal.shapes import Steer
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
 
 
-@router.get("", summary="List tasks")
+@router.get("", summary="List tasks", dependencies=[need("tasks:read")])
 async def tasks(
     desk: At,
     caller: Asking,
@@ -39,25 +39,44 @@ async def tasks(
     )
 
 
-@router.get("/{task_id}", summary="Get a task", responses=may(404))
+@router.get(
+    "/{task_id}", summary="Get a task", responses=may(404), dependencies=[need("tasks:read")]
+)
 async def task(desk: At, caller: Asking, task_id: UUID) -> work.TaskWhole:
     """A task with the parts of its plan, its newest log lines and what it waits for."""
     return await work.task_whole(desk, caller, str(task_id))
 
 
-@router.post("/{task_id}/cancel", summary="Cancel a task", responses=may(404, 409))
+@router.post(
+    "/{task_id}/cancel",
+    summary="Cancel a task",
+    responses=may(404, 409),
+    dependencies=[need("tasks:write")],
+)
 async def cancel(desk: At, caller: Asking, task_id: UUID) -> work.Cancelled:
     """Stop it, with everything that its agents do for it. Safe to repeat."""
     return work.Cancelled(**await work.cancel(desk, caller, str(task_id)))
 
 
-@router.post("/{task_id}/retry", status_code=202, summary="Retry a task", responses=may(404, 409))
+@router.post(
+    "/{task_id}/retry",
+    status_code=202,
+    summary="Retry a task",
+    responses=may(404, 409),
+    dependencies=[need("tasks:write")],
+)
 async def retry(desk: At, caller: Asking, task_id: UUID, key: Key = None) -> work.Retried:
     """Run an ended request again, as a new task."""
     return work.Retried(**await work.retry(desk, caller, str(task_id), key=key))
 
 
-@router.post("/{task_id}/steer", status_code=202, summary="Steer a task", responses=may(404, 409))
+@router.post(
+    "/{task_id}/steer",
+    status_code=202,
+    summary="Steer a task",
+    responses=may(404, 409),
+    dependencies=[need("tasks:write")],
+)
 async def steer(
     desk: At, caller: Asking, task_id: UUID, body: Steer, key: Key = None
 ) -> work.Steered:

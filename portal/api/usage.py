@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query
 from pydantic import BeforeValidator
 
 from portal import spending
-from portal.door import Asking, At
+from portal.door import Asking, At, need
 
 router = APIRouter(prefix="/usage", tags=["usage"])
 
@@ -26,7 +26,7 @@ Day = Annotated[date | None, BeforeValidator(_plain)]
 Name = Annotated[str | None, Query(min_length=1, max_length=100)]
 
 
-@router.get("/daily", summary="Usage by day, agent and model")
+@router.get("/daily", summary="Usage by day, agent and model", dependencies=[need("tasks:read")])
 async def daily(
     desk: At,
     caller: Asking,
@@ -43,7 +43,7 @@ async def daily(
     return await spending.usage(desk, caller, first, last, agent=agent, model=model)
 
 
-@router.get("/budget", summary="Budget and alerts")
+@router.get("/budget", summary="Budget and alerts", dependencies=[need("tasks:read")])
 async def budget(desk: At, caller: Asking) -> spending.BudgetState:
     """What today's model calls of the whole installation cost, against the daily limits."""
     return await spending.budget(desk, caller)

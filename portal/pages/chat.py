@@ -25,7 +25,7 @@ from portal.pages import draw, frame, view
 from portal.shapes import Send
 
 PAINT_S = 0.12
-CHECK_S = 5.0
+CHECK_S = 3.0
 REPLAY_BEFORE_MS = 2_000
 STOP_JS = "window.aiStick && window.aiStick(true)"
 

@@ -29,6 +29,7 @@ SEED = {
     "agents.tool_calls": (50, 60),
     "agents.escalations": (5, 60),
     "auth.login_attempts": (5, 900),
+    "auth.password_reset": (3, 3600),
 }
 
 

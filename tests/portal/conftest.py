@@ -21,7 +21,7 @@ import pytest
 import pytest_asyncio
 from present import unlimited
 
-from base import streams
+from base import secrets_files, streams
 from base.bus import Bus
 from base.errors import ConflictError
 from base.limit import Limiter, Rates
@@ -31,6 +31,7 @@ from base.store import Store
 from portal import auth
 from portal.trail import Trail
 from tests.conftest import POSTGRES_BIN, wait_for
+from tests.portal.provider import CLIENT_ID, CLIENT_SECRET, Provider, serving
 from tests.portal.receiver import Receiver, receiving
 
 FREE = {"login_attempts": "unlimited"}
@@ -129,6 +130,31 @@ def running(
     # NiceGUI asks each new page for its drawer and logs one that is closed or slow to answer.
     lines = [line for line in lines if "JavaScript did not respond" not in line]
     assert [line for line in lines if "Traceback" in line or "token=" in line] == []
+
+
+@pytest.fixture(scope="session")
+def provider() -> Iterator[Provider]:
+    with serving() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def gate(
+    short_tmp: Path, redis_server: str, portal_dsn: str, provider: Provider
+) -> Iterator[Portal]:
+    """A portal that knows both, at the address where it is."""
+    options = {
+        "AI_INFRA_GOOGLE_CLIENT_ID": CLIENT_ID,
+        "AI_INFRA_GOOGLE_ISSUER": provider.url,
+        "AI_INFRA_GITHUB_CLIENT_ID": CLIENT_ID,
+        "AI_INFRA_GITHUB_URL": provider.url,
+        "AI_INFRA_GITHUB_API_URL": f"{provider.url}/api",
+    }
+    with running(short_tmp, redis_server, portal_dsn, limited=False, **options) as started:
+        for name in ("google", "github"):
+            provider.redirects.add(f"{started.url}/login/{name}/callback")
+            secrets_files.put(started.settings.secrets, f"{name}-client-secret", CLIENT_SECRET)
+        yield started
 
 
 @pytest_asyncio.fixture
@@ -252,7 +278,7 @@ async def person(portal: Portal, store: Store, role: str = "user") -> Person:
     user_id = str(uuid.uuid4())
     await store.execute(
         "INSERT INTO users (id, email, password_hash, role) VALUES ($1, $2, $3, $4)",
-        *(user_id, email, await hasher.hashed(password), role),
+        *(user_id, email, await hasher.passwords.hashed(password), role),
     )
     grant = await hasher.log_in(email, password, peer="127.0.0.1", agent="test", kind="refresh")
     return Person(id=user_id, email=email, password=password, token=grant.token)

@@ -1,4 +1,4 @@
-"""Who gets in: every route against every wrong token, logins, links, cookies, revocation."""
+"""Logins, links, cookies and what ends them. Who is kept out of which route: test_doors.py."""
 
 from __future__ import annotations
 
@@ -7,118 +7,18 @@ import os
 import stat
 import time
 import uuid
-from typing import Any
 
 import httpx
-import jwt
+from playwright.async_api import Browser, expect
 
+from base.bus import Bus
 from base.store import Store
 from portal import auth
-from portal.auth import ADMIN_ID
-from tests.portal.conftest import Portal, asked, door, person
+from tests.portal.conftest import Portal, person
+from tests.portal.test_pages import browser
+from tests.portal.test_trail import like, written
 
-OPEN = {"/api/auth/login", "/api/auth/refresh", "/api/health/live", "/api/health/ready"}
-ADMIN_ONLY = {
-    ("POST", "/api/auth/links"),
-    ("POST", "/api/agents/{name}/{verb}"),
-    ("POST", "/api/domains"),
-    ("DELETE", "/api/domains/{domain_id}"),
-    ("POST", "/api/domains/{domain_id}/deploy"),
-    ("GET", "/api/audit"),
-    ("GET", "/api/dlq"),
-    ("POST", "/api/dlq/{letter_id}/replay"),
-    ("POST", "/api/dlq/purge"),
-}
-BODIES: dict[str, dict[str, Any]] = {
-    "/api/conversations": {"title": "x"},
-    "/api/conversations/{conversation_id}": {"title": "x"},
-    "/api/domains": {"domain_name": "example.org"},
-    "/api/conversations/{conversation_id}/messages": {"content": "hello"},
-    "/api/tasks/{task_id}/steer": {"text": "more"},
-    "/api/dlq/purge": {"stream": "nowhere"},
-    "/api/auth/password": {"new_password": "a long enough one", "current_password": "wrong"},
-}
-
-
-def routes(portal: Portal) -> list[tuple[str, str]]:
-    with portal.client() as client:
-        paths = client.get("/openapi.json").json()["paths"]
-    found = [(method.upper(), path) for path, item in paths.items() for method in item]
-    assert len(found) >= 50
-    return [(method, path) for method, path in found if path not in OPEN]
-
-
-def call(client: httpx.Client, method: str, path: str, **names: str) -> httpx.Response:
-    filled = {"name": "code", "verb": "pause", "letter_id": "x/1-0", **names}
-    ids = ("conversation_id", "task_id", "approval_id", "memory_id", "message_id", "domain_id")
-    ids = (*ids, "webhook_id")
-    filled = {**{one: str(uuid.uuid4()) for one in ids}, **filled}
-    body = BODIES.get(path) if method in {"POST", "PUT", "PATCH"} else None
-    return client.request(method, path.format(**filled), json=body)
-
-
-def forged(portal: Portal) -> dict[str, str | None]:
-    key = auth.secret(portal.settings)
-    now = int(time.time())
-    claims = {"sub": ADMIN_ID, "iat": now, "exp": now + 600, "local": True}
-    return {
-        "no token": None,
-        "no jwt": "nonsense",
-        "expired": jwt.encode({**claims, "exp": now - 5}, key, "HS256"),
-        "no expiry": jwt.encode({"sub": ADMIN_ID, "local": True}, key, "HS256"),
-        "alg none": jwt.encode(claims, None, "none"),
-        "alg HS512": jwt.encode(claims, key, "HS512"),
-        "other key": jwt.encode(claims, b"k" * 64, "HS256"),
-        "no session": jwt.encode({**claims, "local": False}, key, "HS256"),
-        "unknown session": jwt.encode({**claims, "sid": str(uuid.uuid4())}, key, "HS256"),
-        "unknown user": jwt.encode({**claims, "sub": str(uuid.uuid4())}, key, "HS256"),
-        "subject no id": jwt.encode({**claims, "sub": "admin"}, key, "HS256"),
-    }
-
-
-def test_every_route_refuses_every_wrong_token(portal: Portal) -> None:
-    for name, token in forged(portal).items():
-        with portal.client(token) as client:
-            for method, path in routes(portal):
-                answer = call(client, method, path)
-                assert answer.status_code == 401, f"{name}: {method} {path}: {answer.status_code}"
-                assert answer.headers["content-type"] == "application/problem+json"
-                assert answer.json()["instance"].startswith("/api/")
-                assert "WWW-Authenticate" in answer.headers
-
-
-async def test_a_lower_role_gets_403_where_only_an_admin_may(portal: Portal, store: Store) -> None:
-    somebody = await person(portal, store)
-    with portal.client(somebody.token) as client:
-        refused = {
-            (method, path)
-            for method, path in routes(portal)
-            if "logout" not in path
-            and "password" not in path
-            and "tasks/{" not in path
-            and "/memory" not in path  # no keeper here: each would wait for it
-            and call(client, method, path).status_code == 403
-        }
-    assert refused == ADMIN_ONLY
-
-
-async def test_what_is_somebody_elses_does_not_exist(portal: Portal, store: Store) -> None:
-    owner, other = await person(portal, store), await person(portal, store, role="admin")
-    conversation_id, sent = await asked(portal, owner.token)
-    names = {"conversation_id": conversation_id, "task_id": sent["task_id"]}
-    tried = 0
-    with portal.client(other.token) as client:
-        for method, path in routes(portal):
-            if "{conversation_id}" in path or "{task_id}" in path:
-                tried += 1
-                answer = call(client, method, path, **names)
-                assert answer.status_code == 404, f"{method} {path}: {answer.text}"
-        listed = client.get("/api/conversations").text + client.get("/api/tasks").text
-        assert conversation_id not in listed
-        assert sent["task_id"] not in listed
-    assert tried >= 8
-    with portal.client(owner.token) as client:
-        assert client.get(f"/api/tasks/{sent['task_id']}").status_code == 200
+__all__ = ["browser"]
 
 
 async def test_login_refresh_logout(portal: Portal, store: Store) -> None:
@@ -131,10 +31,6 @@ async def test_login_refresh_logout(portal: Portal, store: Store) -> None:
         second = client.post(
             "/api/auth/refresh", json={"refresh_token": first.json()["refresh_token"]}
         ).json()
-        again = client.post(
-            "/api/auth/refresh", json={"refresh_token": first.json()["refresh_token"]}
-        )
-        assert again.status_code == 401
         client.headers["Authorization"] = f"Bearer {second['token']}"
         assert client.get("/api/auth/me").json()["email"] == somebody.email
         assert client.post("/api/auth/logout").status_code == 204
@@ -249,13 +145,174 @@ def test_the_secret_is_private_and_made_once(portal: Portal) -> None:
     assert auth.secret(portal.settings) == auth.secret(portal.settings)
 
 
-async def test_racers_use_one_link_once(portal: Portal, store: Store) -> None:
-    desk = door(portal, store)
-    value, _ = await desk.make_link(ADMIN_ID)
-    tries = await asyncio.gather(
-        *(desk.use_link(value, agent="") for _ in range(5)), return_exceptions=True
+async def test_racers_use_one_link_once(portal: Portal) -> None:
+    with portal.admin() as admin:
+        path = admin.post("/api/auth/links").json()["path"]
+    async with httpx.AsyncClient(base_url=portal.url) as client:
+        tries = await asyncio.gather(*(client.get(path) for _ in range(5)))
+    assert sorted(one.status_code for one in tries) == [303, 401, 401, 401, 401]
+
+
+async def later(store: Store, user_id: str) -> None:
+    """As if the refresh tokens of that user had been used a minute ago."""
+    await store.execute(
+        "UPDATE session_used SET used_at = used_at - interval '1 min' WHERE session_id IN"
+        " (SELECT id FROM sessions WHERE user_id = $1)",
+        user_id,
     )
-    assert sum(isinstance(one, auth.Grant) for one in tries) == 1
+
+
+async def test_a_used_refresh_token_that_comes_again_ends_its_session(
+    portal: Portal, store: Store, bus: Bus
+) -> None:
+    somebody = await person(portal, store)
+    with portal.client() as client:
+
+        def refresh(value: str) -> httpx.Response:
+            return client.post("/api/auth/refresh", json={"refresh_token": value})
+
+        given = {"email": somebody.email, "password": somebody.password}
+        first = client.post("/api/auth/login", json=given).json()["refresh_token"]
+        second = refresh(first).json()
+        await later(store, somebody.id)
+        with portal.client(second["token"]) as mine:
+            assert mine.get("/api/auth/me").status_code == 200
+            stolen = refresh(first)
+            assert stolen.status_code == 401
+            assert "used before" in stolen.json()["detail"]
+            assert mine.get("/api/auth/me").status_code == 401
+        assert refresh(second["refresh_token"]).status_code == 401
+        assert refresh(first).status_code == 401
+    (told,) = await written(bus, store, like(somebody.id, "logout", "denied", "sessions/"))
+    assert told.risk_level == "high"
+    assert told.details == {"reason": "a used refresh token came again"}
+    with portal.client(somebody.token) as other:  # another family: it has nothing to do with it
+        assert other.get("/api/auth/me").status_code == 200
+
+
+async def test_two_who_refresh_at_the_same_moment_both_go_on(portal: Portal, store: Store) -> None:
+    somebody = await person(portal, store)
+    given = {"email": somebody.email, "password": somebody.password}
+    async with httpx.AsyncClient(base_url=portal.url) as client:
+        first = (await client.post("/api/auth/login", json=given)).json()["refresh_token"]
+
+        async def refresh(value: str) -> httpx.Response:
+            return await client.post("/api/auth/refresh", json={"refresh_token": value})
+
+        both = await asyncio.gather(*(refresh(first) for _ in range(4)))
+        assert [one.status_code for one in both] == [200] * 4
+        (second,) = {one.json()["refresh_token"] for one in both}
+        assert second != first
+        third = (await refresh(second)).json()["refresh_token"]
+        # The first one's successor was used meanwhile: nobody honest is that far behind.
+        assert (await refresh(first)).status_code == 401
+        assert (await refresh(third)).status_code == 401
+
+
+async def test_where_somebody_is_logged_in(portal: Portal, store: Store) -> None:
+    somebody = await person(portal, store)
+    given = {"email": somebody.email, "password": somebody.password}
+    firefox = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+    with portal.client() as client:
+        client.headers.update({"User-Agent": firefox, "Origin": portal.url})
+        client.post("/login", data=given)
+        here, other = client.get("/api/auth/sessions").json()["sessions"]
+        assert here["current"]
+        assert here["device"] == "Firefox on Linux"
+        assert here["address"] == "127.0.0.1"
+        assert here["how"] == "password"
+        assert here["last_seen_at"] >= here["created_at"]
+        assert not other["current"]
+        assert other["device"] == "test"
+        with portal.client(somebody.token) as program:
+            assert program.get("/api/auth/me").status_code == 200
+            assert client.delete(f"/api/auth/sessions/{other['id']}").status_code == 204
+            assert program.get("/api/auth/me").status_code == 401
+        assert client.delete(f"/api/auth/sessions/{other['id']}").status_code == 404
+        tokens = [client.post("/api/auth/login", json=given).json()["token"] for _ in range(2)]
+        assert client.delete("/api/auth/sessions").json() == {"ended": 2}
+        for token in tokens:
+            with portal.client(token) as program:
+                assert program.get("/api/auth/me").status_code == 401
+        assert client.get("/api/auth/me").status_code == 200
+        client.post("/api/auth/login", json=given)
+        assert client.post("/api/auth/logout?everywhere=true").status_code == 204
+    left = await store.fetchval("SELECT count(*) FROM sessions WHERE user_id = $1", somebody.id)
+    assert left == 0
+
+
+async def test_a_session_is_seen_at_most_once_a_minute(portal: Portal, store: Store) -> None:
+    somebody = await person(portal, store)
+    seen = "SELECT last_seen_at FROM sessions WHERE user_id = $1"
+    first = await store.fetchval(seen, somebody.id)
+    with portal.client(somebody.token) as client:
+        client.get("/api/auth/me")
+        assert await store.fetchval(seen, somebody.id) == first
+        await store.execute(
+            "UPDATE sessions SET last_seen_at = now() - interval '2 min' WHERE user_id = $1",
+            somebody.id,
+        )
+        client.get("/api/auth/me")
+    assert await store.fetchval(seen, somebody.id) > first
+
+
+async def test_a_login_makes_a_new_session_and_ends_the_one_before(
+    portal: Portal, store: Store
+) -> None:
+    """Nobody can plant a session that somebody else then logs in to."""
+    somebody, attacker = await person(portal, store), await person(portal, store)
+    with portal.client() as client:
+        client.post("/login", data={"email": attacker.email, "password": attacker.password})
+        planted = client.cookies["ai-infra"]
+        given = {"email": somebody.email, "password": somebody.password}
+        assert client.post("/login", data=given).status_code == 303
+        assert client.cookies["ai-infra"] != planted
+        assert client.get("/api/auth/me").json()["email"] == somebody.email
+    with portal.client() as thief:
+        mine = thief.get("/api/auth/me", headers={"Cookie": f"ai-infra={planted}"})
+        assert mine.status_code == 401
+        fixed = {"Cookie": "ai-infra=fixed-by-somebody"}
+        answer = thief.post("/login", data=given, headers=fixed)
+        assert answer.status_code == 303
+        assert "fixed-by-somebody" not in answer.headers["set-cookie"]
+        assert thief.get("/api/auth/me", headers=fixed).status_code == 401
+
+
+async def test_a_link_elsewhere_opens_a_page_and_no_more(portal: Portal, store: Store) -> None:
+    somebody = await person(portal, store)
+    opened = {
+        "Sec-Fetch-Site": "cross-site",
+        "Sec-Fetch-Mode": "navigate",
+        "Sec-Fetch-Dest": "document",
+    }
+    with portal.client() as client:
+        client.post("/login", data={"email": somebody.email, "password": somebody.password})
+        assert client.get("/", headers=opened).status_code == 200
+        assert client.get("/", headers={**opened, "Sec-Fetch-Dest": "iframe"}).status_code == 303
+        assert client.get("/", headers={**opened, "Sec-Fetch-Mode": "no-cors"}).status_code == 303
+        assert client.get("/api/auth/me", headers=opened).status_code == 401
+        evil = {"Origin": "http://evil"}
+        assert client.post("/logout", headers=evil).status_code == 403
+        assert client.get("/api/auth/me").status_code == 200
+
+
+async def test_a_page_whose_session_ends_goes_to_the_login_within_five_seconds(
+    portal: Portal, browser: Browser, store: Store
+) -> None:
+    somebody = await person(portal, store)
+    context = await browser.new_context()
+    page = await context.new_page()
+    await page.goto(f"{portal.url}/login")
+    await page.get_by_label("Email").fill(somebody.email)
+    await page.get_by_label("Password").fill(somebody.password)
+    await page.get_by_role("button", name="Log in").click()
+    await expect(page.get_by_text("What should the agents do?")).to_be_visible()
+    with portal.client(somebody.token) as program:
+        assert program.delete("/api/auth/sessions").json() == {"ended": 1}
+    started = time.monotonic()
+    await page.wait_for_url("**/login", timeout=15_000)
+    assert time.monotonic() - started < 5.5
+    await context.close()
 
 
 async def test_a_refresh_token_is_no_link_and_no_cookie(portal: Portal, store: Store) -> None:

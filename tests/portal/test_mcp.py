@@ -32,7 +32,7 @@ TOOLS = {
 
 
 @asynccontextmanager
-async def client(portal: Portal, token: str, mode: str = "auto") -> AsyncIterator[Client]:
+async def client_of(portal: Portal, token: str, mode: str = "auto") -> AsyncIterator[Client]:
     headers = {"Authorization": f"Bearer {token}"}
     async with (
         httpx2.AsyncClient(headers=headers, timeout=60, trust_env=False) as over,
@@ -59,7 +59,7 @@ async def test_a_task_from_its_start_to_its_answer(
     portal: Portal, store: Store, stage: Stage, mode: str
 ) -> None:
     somebody = await person(portal, store)
-    async with client(portal, somebody.token, mode) as one:
+    async with client_of(portal, somebody.token, mode) as one:
         assert {tool.name for tool in (await one.list_tools()).tools} == TOOLS
         sent = await call(one, "submit_task", task="find the fault", idempotency_key=mode)
         assert sent == await call(one, "submit_task", task="find the fault", idempotency_key=mode)
@@ -98,7 +98,7 @@ async def test_a_task_from_its_start_to_its_answer(
 
 async def test_the_other_tools(portal: Portal, stage: Stage, keeper: Keeper) -> None:
     token = auth.local_token(portal.settings)
-    async with client(portal, token) as one:
+    async with client_of(portal, token) as one:
         crew = await call(one, "list_agents")
         assert next(agent["name"] for agent in crew["agents"]) == "supervisor"
         found = await call(one, "search_memory", query="which port?", limit=3)
@@ -118,7 +118,7 @@ async def test_the_other_tools(portal: Portal, stage: Stage, keeper: Keeper) -> 
 async def test_somebody_elses_task_is_none(portal: Portal, store: Store, stage: Stage) -> None:
     owner, other = await person(portal, store), await person(portal, store, role="admin")
     conversation_id, sent = await asked(portal, owner.token)
-    async with client(portal, other.token) as one:
+    async with client_of(portal, other.token) as one:
         for tool in ("get_task", "follow_task", "cancel_task"):
             said = await refusal(one, tool, task_id=sent["task_id"])
             assert f"no task {sent['task_id']}" in said
@@ -155,17 +155,12 @@ async def test_who_gets_nothing(portal: Portal, store: Store) -> None:
     problem(post(**ours), 401)
 
 
-def test_a_tokens_scopes_are_asked_for() -> None:
-    from dataclasses import dataclass
-
-    from base.errors import ForbiddenError
-    from portal.mcp_tools import allow
-
-    @dataclass(frozen=True, slots=True)
-    class Asking:
-        scopes: frozenset[str] | None
-
-    allow(Asking(None), "tasks:write")  # type: ignore[arg-type]
-    allow(Asking(frozenset({"tasks:read"})), "tasks:read")  # type: ignore[arg-type]
-    with pytest.raises(ForbiddenError, match="tasks:write"):
-        allow(Asking(frozenset({"tasks:read"})), "tasks:write")  # type: ignore[arg-type]
+async def test_a_token_reaches_as_far_as_its_scopes(portal: Portal, store: Store) -> None:
+    somebody = await person(portal, store)
+    with portal.client(somebody.token) as client:
+        asking = {"name": "x", "scopes": ["agents:read", "tasks:read"]}
+        token = client.post("/api/tokens", json=asking).json()["token"]
+    async with client_of(portal, token) as one:
+        assert (await call(one, "list_agents"))["agents"]
+        assert "scope tasks:write" in await refusal(one, "submit_task", task="x")
+        assert "scope memory:read" in await refusal(one, "search_memory", query="x")
