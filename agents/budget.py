@@ -6,6 +6,7 @@ import json
 import math
 from typing import Any
 
+from base import attachments
 from base.errors import BudgetError
 from base.llm import Ask
 from base.messages import Budget, Usage
@@ -19,8 +20,10 @@ OUTPUT_MIN_TOKENS = 256
 
 def input_tokens(ask: Ask) -> int:
     """A cautious estimate of what sending `ask` costs in input tokens."""
-    sent: list[Any] = [ask.system, ask.tools, ask.messages]
-    return math.ceil(len(json.dumps(sent, ensure_ascii=False)) / CHARS_PER_TOKEN)
+    messages, files_tokens = attachments.weighed(ask.messages)
+    sent: list[Any] = [ask.system, ask.tools, messages]
+    text_tokens = math.ceil(len(json.dumps(sent, ensure_ascii=False)) / CHARS_PER_TOKEN)
+    return text_tokens + files_tokens
 
 
 def output_tokens(ask: Ask, model: Model, budget: Budget, spent: Usage) -> int:

@@ -64,7 +64,8 @@ async def open_task(parts: Parts, task: Task) -> None:
     user_id = task.order.user_id
     if parts.notes.tainted(user_id):
         task.taint("a broadcast")
-    task.tell("opening", prompt.opening(task.order, parts.notes.of(user_id), task.recalled))
+    opening = prompt.opening(task.order, parts.notes.of(user_id), task.recalled)
+    task.tell("opening", opening, task.order.attachments)
 
 
 def forced(task: Task, reply: Record, name: str) -> dict[str, Any]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from agents import budget, prompt
 from agents.parts import Parts
 from agents.task import Task
+from base import attachments
 from base.deadline import Deadline
 from base.llm import Ask
 from base.messages import Kind
@@ -113,7 +115,9 @@ def _question(parts: Parts, task: Task, purpose: str, force: str | None) -> Ask:
         task_id=order.task_id,
         model=parts.model(order.effort, purpose),
         system=prompt.system(task.spec, task.level, task.goals),
-        messages=prompt.conversation(task.records),
+        messages=prompt.conversation(
+            task.records, partial(attachments.blocks, parts.settings.attachments)
+        ),
         tools=[] if purpose == "minimal" else prompt.schemas(task.offered, task.known, task.level),
         force_tool=force,
         max_tokens=MAX_TOKENS[purpose],

@@ -6,7 +6,7 @@ killed stands, once its journal is read again, where it stood.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from agents import mcp_tools
 from agents.tool_shape import Tool
 from agents.tools import TOOLS
 from base.levels import Level, Levels
-from base.messages import Checked, Criterion, Outcome, Phase, Usage, Verdict, WorkOrder
+from base.messages import Attached, Checked, Criterion, Outcome, Phase, Usage, Verdict, WorkOrder
 from base.roster import AgentSpec
 from base.settings import Settings
 from pai import phases
@@ -183,10 +183,11 @@ class Task:
         """Whether the message of that key was said."""
         return any(r["kind"] == "told" and r["key"] == key for r in self.records)
 
-    def tell(self, key: str, text: str) -> None:
-        """Say `text` to the model with the next call, once for each key."""
+    def tell(self, key: str, text: str, files: Sequence[Attached] = ()) -> None:
+        """Say `text` to the model with the next call, after `files`, once for each key."""
         if not self.told(key):
-            self.add("told", key=key, text=text)
+            given: dict[str, Any] = {"files": [one.model_dump() for one in files]} if files else {}
+            self.add("told", key=key, text=text, **given)
 
     def pending(self, purpose: str) -> Record | None:
         """The last reply, when it was to `purpose` and is not fully dealt with."""

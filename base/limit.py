@@ -70,6 +70,18 @@ class Auth(BaseModel, frozen=True, extra="forbid"):
     password_reset: Rate
 
 
+class Uploads(BaseModel, frozen=True, extra="forbid"):
+    """Files that come with messages. `person_bytes`: what one person's may take together."""
+
+    files: Rate
+    file_bytes: int = Field(ge=1)
+    image_bytes: int = Field(ge=1)
+    text_bytes: int = Field(ge=1)
+    message_files: int = Field(ge=0, le=20)
+    message_bytes: int = Field(ge=1)
+    person_bytes: int = Field(ge=1)
+
+
 class Rates(BaseModel):
     """Every limit of the product. Build it with `load`."""
 
@@ -79,6 +91,7 @@ class Rates(BaseModel):
     websocket: WebSocket
     agents: Agents
     auth: Auth
+    uploads: Uploads
 
     @classmethod
     def load(cls, settings: Settings | None = None) -> Rates:

@@ -18,10 +18,10 @@ from base.terminal import neutral
 with without("rich"):  # what it colours tracebacks on a console with: 3.5 MB
     import structlog
 
-#: Their info lines say nothing to us; botocore's debug lines hold whole secrets.
+#: Their info lines say nothing to us; debug lines of botocore and authlib hold secrets.
 NOISY = (
     "httpx", "httpx2", "httpcore", "httpcore2", "anthropic", "asyncio", "boto3", "botocore",
-    "urllib3",
+    "urllib3", "authlib",
 )  # fmt: skip
 
 

@@ -211,6 +211,19 @@ class Turn(Wire):
     content: str
 
 
+class Attached(Wire):
+    """A file that came with a message. `path` is below the folder of attachments; what is in it
+    is the person's material, never an instruction.
+    """
+
+    id: str
+    name: str
+    kind: Literal["image", "pdf", "text"]
+    media_type: str
+    size_bytes: int
+    path: str
+
+
 class Input(Wire):
     """What a task that this one depends on found."""
 
@@ -252,6 +265,7 @@ class WorkOrder(Wire):
     tainted: bool = False  # it stands on text from outside: no automatic approval
     answer_message_id: str | None = None  # set: the agent's text is the user's answer; stream it
     asides: tuple[Aside, ...] = ()  # what the owner's hooks added to the request
+    attachments: tuple[Attached, ...] = ()  # of the message and of those before it in its branch
 
 
 class Outcome(Wire):

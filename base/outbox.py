@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from base import streams
+from base import branches, streams
 from base.errors import ConflictError, InputError, NotFoundError
 from base.messages import Effort, Message, Type, encode
 
@@ -34,7 +34,9 @@ class Wire(Protocol):
 class Request:
     """What a person asks for. `priority` 1 to 10, 10 first; `agent` None: the supervisor plans.
 
-    `effort` None: the supervisor decides; until then the row says standard.
+    `effort` None: the supervisor decides; until then the row says standard. `follows`: the
+    message of a person that this one comes after, None for the newest one; `edits`: the one whose
+    place it takes in a branch of its own. `attachments`: ids, in order.
     """
 
     user_id: str
@@ -44,6 +46,9 @@ class Request:
     agent: str | None = None
     workspace: str = "main"
     priority: int = 5
+    follows: str | None = None
+    edits: str | None = None
+    attachments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,15 +85,18 @@ async def accept(tx: Session, request: Request, key: str | None) -> Accepted:
         priority=request.priority,
         payload={"task_id": accepted.task_id},
     )
+    parent = await branches.parent(tx, request)
     fields = ("content", "effort", "agent", "workspace")
     written = await tx.fetchval(
         _ACCEPT,
         *(accepted.conversation_id, request.user_id, accepted.message_id, request.content),
         *(accepted.task_id, request.priority, {name: getattr(request, name) for name in fields}),
         *(request.effort, request.agent, request.workspace, streams.TASKS_NEW, encode(order)),
+        parent,
     )
     if written is None:
         raise NotFoundError(f"no conversation {request.conversation_id}")
+    await branches.attach(tx, request, accepted.message_id)
     return accepted
 
 
@@ -167,8 +175,8 @@ WITH conversation AS (
     UPDATE conversations SET updated_at = NOW()
     WHERE id = $1 AND user_id = $2 AND status <> 'deleted' RETURNING id, user_id
 ), message AS (
-    INSERT INTO messages (id, conversation_id, role, content, created_at)
-    SELECT $3, id, 'user', $4, clock_timestamp() FROM conversation
+    INSERT INTO messages (id, conversation_id, role, content, parent_message_id, created_at)
+    SELECT $3, id, 'user', $4, $13, clock_timestamp() FROM conversation
 ), task AS (
     INSERT INTO tasks (id, root_id, conversation_id, user_id, message_id, type, assigned_agent,
                        priority, input, effort, requested_agent, workspace, created_at)

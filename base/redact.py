@@ -29,6 +29,7 @@ SHAPED = re.compile(
       | (?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{{16,}}+
       | (?:gsk|whsec|hf|npm|glsa|cfut|cfat)_[A-Za-z0-9_]{{28,}}+
       | (?:xai|pplx|glpat|pypi|r8)-(?=[A-Za-z_-]{{0,40}}[0-9])[A-Za-z0-9_-]{{20,}}+
+      | ait_[A-Za-z0-9_-]{{20,}}+
       | gh[pousr]_[A-Za-z0-9]{{20,}}+
       | github_pat_[A-Za-z0-9_]{{20,}}+
       | AIza[A-Za-z0-9_-]{{30,}}+

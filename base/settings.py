@@ -143,6 +143,11 @@ class Settings(BaseSettings):
         """One folder a task: PRD.md and journal.jsonl."""
         return self.memory / "Work" / "active"
 
+    @property
+    def attachments(self) -> Path:
+        """What people send with messages, `<user id>/<sha256>`; no server serves this folder."""
+        return self.home / "attachments"
+
     @cached_property
     def run(self) -> Path:
         """Sockets and pid files. Moves to /tmp when the home's path is too long for a socket."""
@@ -271,6 +276,7 @@ class Settings(BaseSettings):
             (self.home / "hooks", 0o755 if os.geteuid() == 0 else 0o700),
             (self.secrets, 0o700),
             (self.logs, 0o700),
+            (self.attachments, 0o700),
             (self.run, 0o700),
             (self.memory, 0o700),
             (self.work, 0o700),

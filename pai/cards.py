@@ -127,11 +127,13 @@ async def replace(tx: Statements, memory: Memory, rules: tiers.Rules, now: datet
 
 async def known(db: Statements, ids: Sequence[str]) -> dict[str, Row]:
     """By id what is known of those ids: `into_id` the one that stands for it now (itself, or
-    what took it in), whose it is, and its hash. What is leaving is known too.
+    what took it in), whose it is, its hash, and those it `was` before a person changed it. What
+    is leaving is known too.
     """
     rows = await db.fetch(
-        "SELECT id, id AS into_id, user_id, hash, leaving FROM memory WHERE id = ANY($1::uuid[])"
-        " UNION ALL SELECT old.id, old.into_id, old.user_id, old.hash, card.leaving"
+        "SELECT id, id AS into_id, user_id, hash, leaving, extra -> 'edited' -> 'was' AS was"
+        " FROM memory WHERE id = ANY($1::uuid[])"
+        " UNION ALL SELECT old.id, old.into_id, old.user_id, old.hash, card.leaving, NULL"
         " FROM memory_merged AS old JOIN memory AS card ON card.id = old.into_id"
         " WHERE old.id = ANY($1::uuid[])",
         list(ids),

@@ -12,7 +12,7 @@ from base.bus import Bus
 from base.deadline import Deadline
 from base.errors import BusError
 from base.messages import Message, Type
-from pai.shapes import Found, Item, Memory, Query, Signal, Told
+from pai.shapes import Browse, Card, Edit, Found, Item, Memory, Page, Query, Signal, Told
 
 SEARCH_S = 5.0
 WRITE_S = 10.0
@@ -77,6 +77,23 @@ class MemoryClient:
         is not that user's.
         """
         return await self._ask("forget", {"user_id": user_id, "ids": list(ids)}, None, FORGET_S)
+
+    async def browse(self, wanted: Browse) -> Page:
+        """A page of what there is. Raises InputError."""
+        given = {"wanted": wanted.model_dump(mode="json")}
+        return Page.model_validate(await self._ask("browse", given, None, SEARCH_S))
+
+    async def about(self, user_id: str, ids: Sequence[str]) -> list[Card]:
+        """The cards of those ids that the user may see; others are left out."""
+        found = await self._ask("about", {"user_id": user_id, "ids": list(ids)}, None, SEARCH_S)
+        return [Card.model_validate(one) for one in found["cards"]]
+
+    async def edit(self, wanted: Edit) -> dict[str, Any]:
+        """Change what one says: its `card` now, and what has the old text still (`kept`).
+
+        Raises NotFoundError when it is not that user's, ConflictError when it changed meanwhile.
+        """
+        return await self._ask("edit", {"edit": wanted.model_dump(mode="json")}, None, WRITE_S)
 
     async def stats(self, user_id: str | None = None) -> dict[str, Any]:
         """Counts by tier and collection, sizes, limits, re-embedding, cache hit rate, workers.

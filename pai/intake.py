@@ -47,9 +47,9 @@ async def record(stores: Stores, memories: Sequence[Memory]) -> tuple[list[str],
     """Only the cards: (the id under which each now is, those that are new or changed)."""
     if len(memories) > MEMORIES_MAX:
         raise InputError(f"at most {MEMORIES_MAX} memories at once, not {len(memories)}")
-    checked = [_checked(memory) for memory in memories]
+    given = [checked(memory) for memory in memories]
     async with stores.lock, stores.store.transaction() as tx:
-        ids, fresh = await _record(tx, checked, stores.rules, datetime.now(UTC))
+        ids, fresh = await _record(tx, given, stores.rules, datetime.now(UTC))
     people.met(stores, fresh)
     return ids, fresh
 
@@ -99,7 +99,8 @@ async def _record(
         row = known.get(memory.id)
         if row is not None and row["user_id"] != memory.user_id:
             raise ConflictError(f"the id {memory.id} is that of another memory")
-        if memory.id in new or (row is not None and (row["leaving"] or row["hash"] == digest)):
+        same = row is not None and digest in {row["hash"], *_hashes(row["was"])}
+        if memory.id in new or (row is not None and (row["leaving"] or same)):
             ids.append(row["into_id"] if row is not None else memory.id)
             continue
         if row is not None and row["into_id"] == memory.id:
@@ -151,17 +152,28 @@ async def _place(stores: Stores, memories: Sequence[Memory], vectors: Vectors | 
         logger.warning("not in redis yet", error=str(error))
 
 
+def _hashes(was: object) -> list[str]:
+    """Those of the texts that a person changed: said again, they do not undo the change."""
+    return [one for one in was if isinstance(one, str)] if isinstance(was, list) else []
+
+
 def _alike(row: dict[str, object], digest: str) -> tuple[object, ...]:
     return (row["user_id"], row["collection"], row["tainted"], digest)
 
 
-def _checked(memory: Memory) -> Memory:
-    try:
-        id = str(uuid.UUID(memory.id))
-    except ValueError as error:
-        raise InputError(f"the id of a memory is a UUID, not {memory.id!r}") from error
+def checked(memory: Memory) -> Memory:
+    """As it can be stored. Raises InputError."""
+    id = identity(memory.id)
     for name in cards.FIELDS:
         value = getattr(memory, name)
         for text in (value,) if isinstance(value, str) else value if name == "tags" else ():
             storable(text, name)
     return memory if id == memory.id else memory.model_copy(update={"id": id})
+
+
+def identity(id: str) -> str:
+    """The id as the record writes it. Raises InputError."""
+    try:
+        return str(uuid.UUID(id))
+    except ValueError as error:
+        raise InputError(f"the id of a memory is a UUID, not {id!r}") from error

@@ -21,13 +21,13 @@ from base.bus import Bus, Delivery
 from base.errors import AIError, BusError, InputError, StoreError, TornError, WarmError
 from base.settings import Settings
 from base.store import HeldLock, Store
-from pai import export, forget, intake, learn, maintain, search, signals, stats, tiers
+from pai import browse, edit, export, forget, intake, learn, maintain, search, signals, stats, tiers
 from pai.cold import Archive
 from pai.embed import Embedder
 from pai.hot import Index, Shared
 from pai.meaning import Meaning
 from pai.rebuild import rebuild
-from pai.shapes import SHARED, Memory, Query, Told
+from pai.shapes import SHARED, Browse, Edit, Memory, Query, Told
 from pai.stores import Stores
 from pai.warm import open_warm
 
@@ -153,6 +153,19 @@ async def _forget(stores: Stores, payload: Payload) -> dict[str, Any]:
     return await forget.forget(stores, str(payload["user_id"]), _list(payload, "ids"))
 
 
+async def _browse(stores: Stores, payload: Payload) -> dict[str, Any]:
+    return _plain(await browse.page(stores, Browse.model_validate(payload["wanted"])))
+
+
+async def _about(stores: Stores, payload: Payload) -> dict[str, Any]:
+    found = await browse.about(stores, str(payload["user_id"]), _list(payload, "ids"))
+    return {"cards": [_plain(one) for one in found]}
+
+
+async def _edit(stores: Stores, payload: Payload) -> dict[str, Any]:
+    return await edit.edit(stores, Edit.model_validate(payload["edit"]))
+
+
 async def _stats(stores: Stores, payload: Payload) -> dict[str, Any]:
     return await stats.stats(stores, payload.get("user_id"))
 
@@ -171,7 +184,10 @@ VERBS: dict[str, Answer] = {
     "recent": learn.ask_recent,
     "remember": _remember,
     "write": _write,
+    "edit": _edit,
     "forget": _forget,
+    "browse": _browse,
+    "about": _about,
     "stats": _stats,
     "maintain": _maintain,
     "export": _export,

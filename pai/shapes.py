@@ -144,6 +144,67 @@ class Item(Wire):
     support: int = 1
 
 
+class Card(Wire):
+    """A memory with what became of it. hash: of what it says; an edit names the one that it saw.
+
+    access_count: how often a task was given it; helped, harmed: how its uses were judged at the
+    tasks' ends; feedback, utility: 0 to 1; usefulness: of a learning, 0 to 1, else None.
+    """
+
+    memory: Memory
+    tier: Tier
+    hash: str
+    stored_at: Moment
+    used_at: Moment
+    first_seen: Moment
+    support: int
+    access_count: int
+    feedback: float
+    utility: float
+    helped: int
+    harmed: int
+    usefulness: float | None = None
+
+
+class Browse(Wire):
+    """Whose memories to look through, which of them, in which order. None and (): any.
+
+    order: newest; used: the most used first; utility: the least useful first. after: where the
+    page before ended (`Page.next`).
+    """
+
+    user_id: str = Field(min_length=1)
+    tiers: tuple[Tier, ...] = ()
+    collections: tuple[Collection, ...] = ()
+    agent: str | None = None
+    kind: str | None = None
+    phase: str | None = None
+    since: Moment | None = None
+    order: Literal["newest", "used", "utility"] = "newest"
+    limit: int = Field(default=20, ge=1, le=LIMIT_MAX)
+    after: str | None = None
+
+
+class Page(Wire):
+    """next: None at the end."""
+
+    cards: tuple[Card, ...] = ()
+    next: str | None = None
+
+
+class Edit(Wire):
+    """What memory `id` of that user says from now on. kind, tags None: as they were. seen: the
+    card's hash when it was read; "" does not ask.
+    """
+
+    user_id: str = Field(min_length=1)
+    id: str
+    text: str = Field(min_length=1, max_length=TEXT_CHARS)
+    kind: Annotated[str, Field(min_length=1, max_length=40)] | None = None
+    tags: Annotated[tuple[Word, ...], Field(max_length=TAGS_MAX)] | None = None
+    seen: str = ""
+
+
 class Found(Wire):
     """The answer to a Query, best first. dense False: the embedding worker did not answer, so
     words alone decided. took_ms: by part (embed, store, rank).

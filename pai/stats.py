@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -94,7 +95,7 @@ def _recall(took_ms: Sequence[float]) -> dict[str, float | int | None]:
     return {
         "count": len(ordered),
         "p50": round(statistics.median(ordered), 3),
-        "p95": round(ordered[int(0.95 * (len(ordered) - 1))], 3),
+        "p95": round(ordered[math.ceil(0.95 * len(ordered)) - 1], 3),
     }
 
 

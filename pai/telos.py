@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from base.errors import SettingsError
+from base.errors import InputError, SettingsError
 from base.settings import Settings
 
 NAMES = ("mission", "vision", "values", "priorities", "success")
@@ -108,6 +108,37 @@ def read(place: Path) -> tuple[dict[str, bytes], tuple[str, ...]]:
         if fault is not None:
             faults.append(f"{name}.md is left out: {fault}")
     return found, tuple(faults)
+
+
+def write(place: Path, name: str, raw: bytes) -> None:
+    """Put a file's new text in its place, whole or not at all; where a link leads elsewhere, there.
+
+    What it says now and what it says then are both kept. Raises InputError for a name that is
+    none, a text too long or not UTF-8, SettingsError when it cannot be written.
+    """
+    from pai import telos_history
+
+    if name not in NAMES:
+        raise InputError(f"no file {name!r}; there are: {', '.join(NAMES)}")
+    if len(raw) > FILE_MAX_BYTES:
+        raise InputError(f"{name}.md: {len(raw):,} bytes; the limit is {FILE_MAX_BYTES:,}")
+    if b"\0" in raw:
+        raise InputError(f"{name}.md: text cannot hold a NUL character")
+    path = (place / f"{name}.md").resolve()
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        place.mkdir(mode=0o700, exist_ok=True)
+        before, _ = read(place)
+        telos_history.keep(place, {at: text for at, text in before.items() if at == name})
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(fd, "wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+        telos_history.keep(place, {name: raw})
+    except OSError as error:
+        raise SettingsError([f"cannot write {error.filename}: {error.strerror}"]) from error
 
 
 def compose(raw: Mapping[str, bytes], faults: tuple[str, ...] = ()) -> Goals:

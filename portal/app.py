@@ -13,7 +13,7 @@ from base.errors import AIError
 from base.limit import Limiter
 from base.settings import Settings
 from base.store import Store
-from portal import api, configuration, limits, mcp_route, pages, problems, ws
+from portal import api, configuration, limits, mcp_route, pages, problems, screens, ws
 from portal.api import openapi, ops
 from portal.auth import Auth
 from portal.deliveries import Deliveries
@@ -23,6 +23,7 @@ from portal.feed import Feed
 from portal.gauges import Gauges
 from portal.mcp_route import Mcp
 from portal.oauth import Providers
+from portal.terminals import Terminals
 from portal.trail import Trail
 
 
@@ -73,6 +74,8 @@ def create(settings: Settings, stop: asyncio.Event | None = None) -> FastAPI:
                 gauges=Gauges(bus),
                 deliveries=deliveries,
                 providers=Providers(settings, auth.derived("oauth flow")),
+                terminals=Terminals(settings),
+                screens=limits.Seats(screens.OPEN_MAX),
             )
             tasks = [
                 asyncio.create_task(feed.run(), name="feed"),
@@ -107,5 +110,6 @@ def create(settings: Settings, stop: asyncio.Event | None = None) -> FastAPI:
     app.add_api_route("/metrics", ops.metrics_page, include_in_schema=False)
     app.add_api_websocket_route("/ws", ws.serve)
     mcp_route.install(app, mcp)
+    app.add_api_websocket_route("/ws/terminals/{window}", screens.serve)
     pages.install(app, settings)
     return app

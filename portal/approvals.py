@@ -7,10 +7,10 @@ from typing import Any
 from base import streams
 from base.approvals import Approval
 from base.errors import NotFoundError
-from base.messages import Wire
+from base.messages import UNPAID_PROVIDER, Wire
 from portal.auth import Caller
 from portal.desk import Desk
-from portal.talk import identity
+from portal.talk import identity, pack, unpack
 
 #: Pending in the record, though its time is over: the sweep is on its way.
 _NOW = "CASE WHEN status = 'pending' AND expires_at <= now() THEN 'expired' ELSE status END"
@@ -41,6 +41,78 @@ async def approvals(
     )
     found = [Approval.model_validate(row) for row in rows]
     return Approvals(approvals=found[:limit], more=len(found) > limit)
+
+
+class Waiting(Wire):
+    """One that waits. spent_usd: what model calls of its whole request cost so far; rehearsed:
+    they were the rehearsal model's, which nobody pays. title: of the request.
+    """
+
+    approval: Approval
+    title: str
+    spent_usd: float
+    rehearsed: bool
+    whose: str
+
+
+class Answered(Wire):
+    """Those that wait no longer, the youngest first. `whose`: by user id, how they log in."""
+
+    approvals: list[Approval]
+    whose: dict[str, str]
+    next_cursor: str | None
+
+
+async def queue(desk: Desk, caller: Caller, *, limit: int = 100) -> list[Waiting]:
+    """What waits for an answer that the caller may see: first what has spent the most, to the
+    cent, since that is lost when nobody answers in time; of equals what waits longest.
+    """
+    rows = await desk.store.fetch(
+        "SELECT a.*, COALESCE(r.title, r.input->>'content', '') AS title, w.email AS whose,"
+        " COALESCE(c.spent, 0)::float8 AS spent_usd, COALESCE(c.unpaid, FALSE) AS rehearsed"
+        f" FROM (SELECT {_COLUMNS}, task_id, user_id FROM approvals WHERE {_SEEN}"
+        " AND status = 'pending' AND expires_at > now()) a"
+        " LEFT JOIN tasks t ON t.id = a.task_id LEFT JOIN tasks r ON r.id = t.root_id"
+        " LEFT JOIN users w ON w.id = a.user_id"
+        " LEFT JOIN LATERAL (SELECT sum(u.cost_usd) AS spent, bool_and(u.provider = $3) AS unpaid"
+        " FROM tasks p JOIN api_usage u ON u.task_id = p.id WHERE p.root_id = t.root_id) c ON TRUE"
+        " ORDER BY round(COALESCE(c.spent, 0), 2) DESC, a.created_at, a.id LIMIT $2",
+        *(_seer(caller), limit, UNPAID_PROVIDER),
+    )
+    return [
+        Waiting(
+            approval=Approval.model_validate({name: row[name] for name in Approval.model_fields}),
+            title=row["title"],
+            spent_usd=row["spent_usd"],
+            rehearsed=row["rehearsed"],
+            whose=row["whose"] or "",
+        )
+        for row in rows
+    ]
+
+
+async def answered(
+    desk: Desk, caller: Caller, *, limit: int = 20, cursor: str | None = None
+) -> Answered:
+    """What was answered, used or expired. Raises InputError for a cursor that is none."""
+    before, last = unpack(cursor) if cursor else (None, None)
+    rows = await desk.store.fetch(
+        f"SELECT {_COLUMNS} FROM approvals WHERE {_SEEN}"
+        " AND NOT (status = 'pending' AND expires_at > now())"
+        " AND ($2::timestamptz IS NULL OR (created_at, id) < ($2, $3::uuid))"
+        " ORDER BY created_at DESC, id DESC LIMIT $4",
+        *(_seer(caller), before, last, limit + 1),
+    )
+    found = [Approval.model_validate(row) for row in rows[:limit]]
+    ids = {one.request.user_id for one in found} | {one.decided_by or "" for one in found}
+    people = await desk.store.fetch(
+        "SELECT id, email FROM users WHERE id::text = ANY($1)", list(ids)
+    )
+    return Answered(
+        approvals=found,
+        whose={row["id"]: row["email"] for row in people},
+        next_cursor=pack(found[-1].created_at, found[-1].id) if len(rows) > limit else None,
+    )
 
 
 async def waiting(desk: Desk, caller: Caller) -> int:

@@ -26,7 +26,9 @@ app = typer.Typer(
     help="Runs and steers the agents on this machine.",
 )
 tasks = typer.Typer(no_args_is_help=True, help="The work: list, show, cancel, retry.")
-agents = typer.Typer(no_args_is_help=True, help="The agents: list, pause, resume, restart, logs.")
+agents = typer.Typer(
+    no_args_is_help=True, help="The agents: list, start, pause, resume, restart, logs."
+)
 dlq = typer.Typer(no_args_is_help=True, help="Dead letters: list, replay, purge.")
 app.add_typer(tasks, name="tasks")
 app.add_typer(agents, name="agents")
@@ -256,6 +258,12 @@ def agents_list(as_json: AsJson = False) -> None:
 def _agent_verb(verb: str, name: str, as_json: bool) -> None:
     answer = call("POST", f"/api/agents/{name}/{verb}")
     show(answer, True) if as_json else typer.echo(f"{name}: {verb} asked")
+
+
+@agents.command("start")
+def agents_start(name: str, as_json: AsJson = False) -> None:
+    """Start an agent whose program has ended or was given up."""
+    _agent_verb("start", name, as_json)
 
 
 @agents.command("restart")

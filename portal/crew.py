@@ -11,10 +11,9 @@ from base.messages import Wire
 from base.store import Row
 from portal.auth import Caller, admin_only
 from portal.desk import Desk
+from portal.stuck import STALE_S
 from portal.trail import event
 from portal.work import Task
-
-STALE_S = 60.0
 
 
 class Agent(Wire):
@@ -89,7 +88,9 @@ async def agents_health(desk: Desk, caller: Caller) -> dict[str, str]:
 async def control(
     desk: Desk, caller: Caller, name: str, verb: str, *, key: str | None = None
 ) -> dict[str, Any]:
-    """restart, pause or resume an agent. Raises ForbiddenError unless an admin asks."""
+    """start, restart, pause or resume an agent. Raises ForbiddenError unless an admin asks, and
+    ConflictError at a start of what runs.
+    """
     admin_only(caller)
     found = await agent(desk, caller, name)
 
@@ -98,8 +99,8 @@ async def control(
             "action", "execute", f"agents/{found.name}/{verb}", caller=caller, risk="medium"
         )
         async with desk.written(what):
-            if verb == "restart":
-                return await desk.ask(streams.SERVICE_WATCH, verb="restart", agent=found.name)
+            if verb in {"restart", "start"}:
+                return await desk.ask(streams.SERVICE_WATCH, verb=verb, agent=found.name)
             return await desk.ask(
                 streams.SERVICE_SUPERVISOR, verb="control", agent=found.name, control=verb
             )

@@ -20,6 +20,7 @@ from portal.feed import Feed
 from portal.gauges import Gauges
 from portal.limits import Seats
 from portal.oauth import Providers
+from portal.terminals import Terminals
 from portal.trail import Trail, event
 
 ASK_S = 10.0
@@ -40,6 +41,8 @@ class Desk:
     gauges: Gauges
     deliveries: Deliveries
     providers: Providers
+    terminals: Terminals
+    screens: Seats
 
     def tell(self, found: AuditEvent) -> None:
         """Have it written down; never waits."""

@@ -16,11 +16,14 @@ from pydantic import ValidationError
 from base import log, metrics, streams
 from base.bus import Bus
 from base.messages import Event, Kind
+from portal.activity import Activity
 from portal.counts import Counts
 
 QUEUE_EVENTS = 1_000
 #: Redis keeps both halves of an id in 64 bits.
 PLACE_MAX = 2**64 - 1
+#: So many of the newest events tell a portal that starts what the agents are at.
+LOOK_BACK = 2_000
 Item = tuple[str, Event]
 
 
@@ -91,6 +94,7 @@ class Feed:
     def __init__(self, bus: Bus, *taps: Callable[[Event], None]) -> None:
         self._bus = bus
         self._taps = taps
+        self.activity = Activity(bus)
         self._listeners: set[Listener] = set()
         self._counts = Counts()
         self.position = f"{int(time.time() * 1000) - 1000}-0"
@@ -98,6 +102,9 @@ class Feed:
     async def run(self) -> None:
         """Tail the stream and hand each event to the listeners it concerns."""
         logger = log.get("portal")
+        for cursor, event in await self._bus.newest_events(LOOK_BACK):
+            if place(cursor) <= place(self.position):
+                self.activity.take(event)
         async for batch in self._bus.tail(streams.EVENTS, after=self.position):
             for cursor, raw in batch:
                 try:
@@ -108,6 +115,7 @@ class Feed:
                 self._counts.take(event)
                 for tap in self._taps:
                     tap(event)
+                self.activity.take(event)
                 for listener in self._listeners:
                     listener.put((cursor, event))
                 self.position = cursor

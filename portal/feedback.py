@@ -54,6 +54,17 @@ async def give(desk: Desk, caller: Caller, message_id: str, said: Feedback) -> H
     return Heard(signal_id=signal.id, kind=signal.kind, task_id=row["root_id"])
 
 
+async def ratings(desk: Desk, caller: Caller, root_ids: list[str]) -> dict[str, int]:
+    """The caller's last ratings of the answers to those requests, as far as memory has them."""
+    rows = await desk.store.fetch(
+        "SELECT DISTINCT ON (root_id) root_id, rating FROM memory_signal"
+        " WHERE user_id = $1 AND root_id = ANY($2) AND rating IS NOT NULL"
+        " ORDER BY root_id, at DESC",
+        *(caller.user_id, root_ids),
+    )
+    return {row["root_id"]: row["rating"] for row in rows}
+
+
 def _signal(caller: Caller, message_id: str, root_id: str, said: Feedback) -> Signal:
     words = f"{said.rating} {said.kind} {said.comment}"
     given: dict[str, Any] = {"kind": KINDS[said.kind]} if said.kind else {

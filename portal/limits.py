@@ -18,7 +18,9 @@ from portal.problems import problem
 BODY_MAX_BYTES = 1_000_000
 #: When somebody with too many connections may try again.
 SEAT_S = 5.0
-TOO_LARGE = f"The request body is larger than {BODY_MAX_BYTES:,} bytes."
+#: A file for a message; `limits.toml` says what is taken of it.
+UPLOAD_PATH, UPLOAD_MAX_BYTES = "/api/attachments", 50_000_000
+TOO_LARGE = "The request body is larger than {:,} bytes."
 
 #: NiceGUI compiles Vue templates in the browser and writes inline scripts and styles into its
 #: page, which forces 'unsafe-eval' and 'unsafe-inline'; no host but this one is allowed.
@@ -51,9 +53,12 @@ class Limits:
                 _secure(MutableHeaders(scope=message), scope["path"])
             await send(message)
 
+        upload = scope["path"] == UPLOAD_PATH and scope["method"] == "POST"
+        most_bytes = UPLOAD_MAX_BYTES if upload else BODY_MAX_BYTES
+        too_large = TOO_LARGE.format(most_bytes)
         length = Headers(scope=scope).get("content-length", "0")
-        if length.isdecimal() and int(length) > BODY_MAX_BYTES:
-            await problem(413, TOO_LARGE, scope["path"])(scope, receive, sending)
+        if length.isdecimal() and int(length) > most_bytes:
+            await problem(413, too_large, scope["path"])(scope, receive, sending)
             return
         got_bytes = 0
 
@@ -61,8 +66,8 @@ class Limits:
             nonlocal got_bytes
             message = await receive()
             got_bytes += len(message.get("body", b""))
-            if got_bytes > BODY_MAX_BYTES:
-                raise HTTPException(413, TOO_LARGE)
+            if got_bytes > most_bytes:
+                raise HTTPException(413, too_large)
             return message
 
         await self.app(scope, receiving, sending)

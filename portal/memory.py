@@ -4,15 +4,31 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from base.errors import ForbiddenError, InputError
+from base.errors import ForbiddenError, InputError, NotFoundError
 from base.messages import Wire
 from pai.client import MemoryClient
-from pai.shapes import SHARED, Collection, Found, Memory, Query, Tier, memory_id
+from pai.shapes import (
+    SHARED,
+    Browse,
+    Card,
+    Collection,
+    Edit,
+    Found,
+    Memory,
+    Page,
+    Query,
+    Tier,
+    memory_id,
+)
 from portal.auth import Caller, admin_only
 from portal.desk import Desk
-from portal.shapes import Remember, Search
+from portal.pieces import pieces
+from portal.shapes import PIECES_MAX, EditMemory, Remember, Search
 from portal.trail import event
 
+#: Below what one request may carry (`portal/limits.py`); the command cuts larger files.
+FILE_MAX_BYTES = 900_000
+UPLOADED = {"kind": "document", "source": "upload", "knowledge": True}
 DEFAULT_TIERS = (Tier.HOT, Tier.WARM)
 
 
@@ -51,6 +67,62 @@ async def search(desk: Desk, caller: Caller, asked: Search) -> Found:
         neighbours=asked.neighbours,
     )
     return await MemoryClient(desk.bus).search(query)
+
+
+async def browse(desk: Desk, caller: Caller, asked: Browse) -> Page:
+    """A page of the caller's memories and those for everybody. Raises InputError."""
+    wanted = asked.model_copy(update={"user_id": caller.user_id})
+    return await MemoryClient(desk.bus).browse(wanted)
+
+
+async def about(desk: Desk, caller: Caller, ids: list[str]) -> dict[str, Card]:
+    """By id the cards of those that the caller may see."""
+    found = await MemoryClient(desk.bus).about(caller.user_id, ids)
+    return {card.memory.id: card for card in found}
+
+
+async def card(desk: Desk, caller: Caller, id: str) -> Card:
+    """Raises NotFoundError for one that is unknown or somebody else's."""
+    found = await about(desk, caller, [id])
+    if id not in found:
+        raise NotFoundError(f"no memory {id}")
+    return found[id]
+
+
+async def edit(desk: Desk, caller: Caller, id: str, asked: EditMemory) -> dict[str, Any]:
+    """Change what one of the caller's says: its `card` now, and what still has the old text.
+
+    Raises NotFoundError when it is not theirs, ConflictError when it changed meanwhile.
+    """
+    tags = None if asked.tags is None else tuple(asked.tags)
+    wanted = Edit(
+        user_id=caller.user_id, id=id, text=asked.text, kind=asked.kind, tags=tags, seen=asked.seen
+    )
+    what = event("action", "write", f"memory/{id}", caller=caller, risk="medium")
+    async with desk.written(what):
+        return await MemoryClient(desk.bus).edit(wanted)
+
+
+async def upload(desk: Desk, caller: Caller, name: str, raw: bytes) -> Remembered:
+    """Keep a text file as knowledge, in pieces under its own name: sent again, its pieces take
+    their own places. Raises InputError for what is no text, is empty, or too large.
+    """
+    if len(raw) > FILE_MAX_BYTES:
+        raise InputError(f"{name}: larger than {FILE_MAX_BYTES:,} bytes; split it")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name}: no text in UTF-8; convert it first") from error
+    if "\0" in text:
+        raise InputError(f"{name}: no text: it holds NUL characters")
+    if not (found := pieces(text)):
+        raise InputError(f"{name}: there is nothing in it to remember")
+    ids: list[str] = []
+    for first in range(0, len(found), PIECES_MAX):
+        body = {"text": found[first : first + PIECES_MAX], "first": first, "file": name[-500:]}
+        part = Remember.model_validate(body | UPLOADED)
+        ids += (await remember(desk, caller, part)).ids
+    return Remembered(ids=ids)
 
 
 async def learnings(desk: Desk, caller: Caller, phase: str | None, limit: int) -> Learnings:

@@ -27,6 +27,7 @@ STATUS: tuple[tuple[type[errors.AIError], int], ...] = (
     (errors.BusError, 503),
     (errors.StoreError, 503),
     (errors.NotRunningError, 503),
+    (errors.WindowsError, 503),
     (errors.ModelError, 502),
 )
 SAID = {

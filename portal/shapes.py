@@ -114,10 +114,17 @@ class NewWebhook(BaseModel, extra="forbid", frozen=True):
 
 
 class Send(BaseModel, extra="forbid", frozen=True):
-    """A message for the agents. `priority` 1 to 10, higher first; `agent` skips the planning."""
+    """A message for the agents. `priority` 1 to 10, higher first; `agent` skips the planning.
+
+    `attachments`: ids of `POST /api/attachments`. `follows`: the person's message that this one
+    comes after, left out for the newest; `edits`: the one whose place it takes, in a branch of
+    its own.
+    """
 
     content: Annotated[Text, AfterValidator(_message)]
-    attachments: list[Text] = Field(default_factory=list, max_length=20)
+    attachments: list[UUID] = Field(default_factory=list, max_length=20)
+    follows: UUID | None = None
+    edits: UUID | None = None
     effort: Annotated[Effort | None, BeforeValidator(_effort)] = None
     agent: Name | None = None
     workspace: Text = Field("main", pattern=WORKSPACE)
@@ -180,6 +187,17 @@ class Remember(BaseModel, extra="forbid", frozen=True):
     file: Text = Field("", max_length=500)
     first: int = Field(0, ge=0, le=INT_MAX - PIECES_MAX)
     shared: StrictBool = False
+
+
+class EditMemory(BaseModel, extra="forbid", frozen=True):
+    """What a memory says from now on. `kind`, `tags` left out: as they were; `seen`: the card's
+    hash when it was read, so that nobody else's change is lost.
+    """
+
+    text: Piece
+    kind: Text | None = Field(None, min_length=1, max_length=40)
+    tags: list[Name] | None = Field(None, max_length=20)
+    seen: Text = Field("", max_length=64)
 
 
 class Forget(BaseModel, extra="forbid", frozen=True):

@@ -32,8 +32,20 @@ class Conversation(Wire):
     updated_at: datetime
 
 
+class File(Wire):
+    """A file that came with a message; `GET /api/attachments/{id}` gives it."""
+
+    id: str
+    name: str
+    kind: Literal["image", "pdf", "text"]
+    media_type: str
+    size_bytes: int
+
+
 class Said(Wire):
-    """A message of the record. `task_id` is the root task that it started or answers."""
+    """A message of the record. `task_id` is the root task that it started or answers;
+    `parent_message_id` the person's message that it follows or answers.
+    """
 
     id: str
     conversation_id: str
@@ -41,6 +53,7 @@ class Said(Wire):
     content: str
     agent: str | None
     task_id: str | None
+    parent_message_id: str | None
     created_at: datetime
 
 
@@ -192,6 +205,19 @@ async def messages(
     )
 
 
+async def files_of(desk: Desk, message_ids: list[str]) -> dict[str, list[File]]:
+    """The files of messages that the caller is known to own, by message, in order."""
+    rows = await desk.store.fetch(
+        "SELECT message_id, id, filename AS name, kind, mime_type AS media_type, size_bytes"
+        " FROM attachments WHERE message_id = ANY($1::uuid[]) ORDER BY place, id",
+        message_ids,
+    )
+    found: dict[str, list[File]] = {}
+    for row in rows:
+        found.setdefault(row.pop("message_id"), []).append(File(**row))
+    return found
+
+
 async def whole(desk: Desk, caller: Caller, conversation_id: str, *, limit: int = 50) -> Whole:
     """The conversation and its newest messages."""
     found = await conversation(desk, caller, conversation_id)
@@ -206,8 +232,7 @@ async def send(
 
     The same `key` with the same message returns the first result.
     """
-    if send.attachments:
-        raise InputError("attachments: put files into the workspace and name them in the message")
+    await _countable(desk, caller, send)
     if send.agent is not None:
         roster.load(desk.settings).get(send.agent)
     request = Request(
@@ -218,6 +243,9 @@ async def send(
         agent=send.agent,
         workspace=send.workspace,
         priority=send.priority,
+        follows=str(send.follows) if send.follows else None,
+        edits=str(send.edits) if send.edits else None,
+        attachments=tuple(map(str, send.attachments)),
     )
     recorded = await _accept(desk, caller, request, key)
     accepted = Accepted(
@@ -227,8 +255,26 @@ async def send(
         conversation_id=recorded.conversation_id,
     )
     if not recorded.repeated:
-        await _tell(desk, caller, accepted, send.content)
+        await _tell(desk, caller, accepted, send)
     return accepted
+
+
+async def _countable(desk: Desk, caller: Caller, send: Send) -> None:
+    """Raises InputError for more or larger files than one message may bring."""
+    limits, ids = desk.limiter.rates.uploads, list(map(str, send.attachments))
+    if len(ids) > limits.message_files:
+        raise InputError(f"a message may bring {limits.message_files} files, not {len(ids)}")
+    if ids:
+        size_bytes = await desk.store.fetchval(
+            "SELECT COALESCE(SUM(size_bytes), 0) FROM attachments"
+            " WHERE id = ANY($1::uuid[]) AND user_id = $2",
+            *(ids, caller.user_id),
+        )
+        if int(size_bytes) > limits.message_bytes:
+            raise InputError(
+                f"the files have {int(size_bytes):,} bytes together; a message may bring"
+                f" {limits.message_bytes:,}"
+            )
 
 
 async def spoke(desk: Desk, caller: Caller) -> None:
@@ -258,7 +304,7 @@ async def _accept(desk: Desk, caller: Caller, request: Request, key: str | None)
         raise
 
 
-async def _tell(desk: Desk, caller: Caller, accepted: Accepted, content: str) -> None:
+async def _tell(desk: Desk, caller: Caller, accepted: Accepted, send: Send) -> None:
     """Hand the recorded message on. The record holds it: a wire that is down only delays it."""
     said = Event(
         kind=Kind.MESSAGE,
@@ -266,7 +312,7 @@ async def _tell(desk: Desk, caller: Caller, accepted: Accepted, content: str) ->
         user_id=caller.user_id,
         conversation_id=accepted.conversation_id,
         root_id=accepted.task_id,
-        data={"message_id": accepted.message_id, "role": "user", "content": content},
+        data={"message_id": accepted.message_id, "role": "user", "content": send.content},
     )
     try:
         async with asyncio.timeout(RELAY_S):
@@ -275,7 +321,7 @@ async def _tell(desk: Desk, caller: Caller, accepted: Accepted, content: str) ->
         log.get("portal").warning("relay put off", task_id=accepted.task_id, error=repr(error))
     await desk.store.execute(
         "UPDATE conversations SET title = $2 WHERE id = $1 AND title IS NULL",
-        *(accepted.conversation_id, _title(content)),
+        *(accepted.conversation_id, _title(send.content)),
     )
 
 

@@ -19,6 +19,7 @@ from portal.talk import identity, pack, unpack
 from portal.trail import event
 
 LOGS_MAX = 1_000
+WORDS_MAX = 20
 
 
 class Task(Wire):
@@ -104,25 +105,39 @@ async def tasks(
     status: Status | None = None,
     agent: str | None = None,
     conversation_id: str | None = None,
+    words: str = "",
     limit: int = 20,
     cursor: str | None = None,
 ) -> Tasks:
-    """The caller's tasks, newest first: whole requests, or with `agent` what that agent has."""
+    """The caller's tasks, newest first: whole requests, or with `agent` what that agent has.
+    words: all of them are in its title or in what was asked.
+    """
     before, last = unpack(cursor) if cursor else (None, None)
     rows = await desk.store.fetch(
         "SELECT * FROM tasks WHERE user_id = $1 AND ($2::text IS NULL OR status = $2)"
         " AND CASE WHEN $3::text IS NULL THEN type = 'request' ELSE assigned_agent = $3 END"
         " AND ($4::uuid IS NULL OR conversation_id = $4)"
         " AND ($5::timestamptz IS NULL OR (created_at, id) < ($5, $6::uuid))"
+        " AND NOT EXISTS (SELECT FROM unnest($8::text[]) AS word WHERE strpos(lower(concat_ws("
+        "' ', title, input->>'content', input->>'instruction', id::text)), word) = 0)"
         " ORDER BY created_at DESC, id DESC LIMIT $7",
         *(caller.user_id, status, agent and storable(agent, "agent"), conversation_id),
-        *(before, last, limit + 1),
+        *(before, last, limit + 1, words.lower().split()[:WORDS_MAX]),
     )
     found = [Task(**row) for row in rows[:limit]]
     more = len(rows) > limit
     return Tasks(
         tasks=found, next_cursor=pack(found[-1].created_at, found[-1].id) if more else None
     )
+
+
+async def conversation_titles(desk: Desk, caller: Caller, found: list[Task]) -> dict[str, str]:
+    """What the caller's conversations that these tasks belong to are called."""
+    rows = await desk.store.fetch(
+        "SELECT id, title FROM conversations WHERE id = ANY($1) AND user_id = $2",
+        *([one.conversation_id for one in found if one.conversation_id], caller.user_id),
+    )
+    return {row["id"]: row["title"] or "New conversation" for row in rows}
 
 
 async def task(desk: Desk, caller: Caller, task_id: str) -> Task:

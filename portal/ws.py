@@ -268,7 +268,14 @@ class Socket:
 
 
 async def serve(websocket: WebSocket) -> None:
-    """The route: let in who can show a token or our cookie, and say 4401 to others.
+    """The route."""
+    if (caller := await enter(websocket)) is not None:
+        await Socket(desk_of(websocket), websocket, caller).run()
+
+
+async def enter(websocket: WebSocket) -> Caller | None:
+    """Let in who can show a token or our cookie, and accept the socket; None: it was told 4401,
+    or 4429, and closed.
 
     The token comes as a header, as `?token=`, or as the second of two subprotocols after
     `bearer` (browsers can set no header).
@@ -295,9 +302,9 @@ async def serve(websocket: WebSocket) -> None:
         await websocket.accept()
         codes = {UnauthenticatedError: CLOSE_ENDED, TooManyError: CLOSE_OFTEN}
         await websocket.close(codes.get(type(error), CLOSE_BROKEN), str(error)[:120])
-        return
+        return None
     await websocket.accept("bearer" if offered[0] == "bearer" else None)
-    await Socket(desk, websocket, caller).run()
+    return caller
 
 
 def _more(error: AIError) -> dict[str, Any]:

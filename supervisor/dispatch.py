@@ -17,7 +17,7 @@ from base.messages import (
     answer_id,
 )
 from base.store import Session
-from supervisor import docket, hooked, prompt, record, witness
+from supervisor import docket, earlier, hooked, prompt, record, witness
 from supervisor.budget import Spent, grant
 from supervisor.parts import NAME, Parts, event, task_event
 from supervisor.route import Candidate, Choice, route
@@ -161,7 +161,7 @@ async def _order(
         created_at=task.created_at,
         instruction=task.instruction,
         request=root.instruction,
-        history=prompt.recent(await record.history(tx, root)),
+        history=prompt.recent(await earlier.history(tx, root)),
         inputs=tuple(
             Input(
                 task_id=one.id,
@@ -180,7 +180,8 @@ async def _order(
         level=parts.level(agent, await docket.role(tx, task.user_id), task.level_max),
         tainted=task.tainted
         or any(one.output.get("tainted") for one in needed)
-        or await docket.heard(tx, root),
+        or await earlier.tainted(tx, root),
         answer_message_id=answer_id(task.root_id) if minimal else None,
         asides=hooked.asides(root),
+        attachments=await earlier.attached(tx, root),
     )

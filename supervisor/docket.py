@@ -11,7 +11,6 @@ from base.approvals import Approval, ApprovalRequest, ApprovalStatus, binding
 from base.store import Row, Session
 from supervisor.gate import History, Risk
 from supervisor.record import Reads, known_id
-from supervisor.tasks import Task
 
 COLUMNS = (
     "id, request, binding, status, risk, sentence, created_at, expires_at, decided_at,"
@@ -182,18 +181,6 @@ async def now(reads: Reads) -> datetime:
     """The record's clock."""
     at: datetime = await reads.fetchval("SELECT clock_timestamp()")
     return at
-
-
-async def heard(reads: Reads, root: Task, limit: int = 40) -> bool:
-    """Whether an earlier answer of the conversation stands on text from outside."""
-    found = await reads.fetchval(
-        "SELECT TRUE FROM (SELECT m.metadata FROM messages AS m, messages AS asked"
-        " WHERE asked.id = $2 AND m.conversation_id = $1 AND m.id <> asked.id"
-        " AND m.created_at < asked.created_at ORDER BY m.created_at DESC LIMIT $3) AS earlier"
-        " WHERE metadata->>'tainted' = 'true' LIMIT 1",
-        *(root.conversation_id or None, root.message_id, limit),
-    )
-    return found is not None
 
 
 async def role(reads: Reads, user_id: str | None) -> str | None:

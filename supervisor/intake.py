@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from base import log
+from base import attachments, log
 from base.deadline import Deadline
 from base.errors import AIError, BusError, InputError, PlanError, StoreError
 from base.llm import Ask
 from base.messages import Effort, Kind, Status, Usage, answer_id
 from base.store import Session
-from supervisor import effort, hooked, memory, plan, prompt, record
+from supervisor import earlier, effort, hooked, memory, plan, prompt, record
 from supervisor.budget import Spent, refusal
 from supervisor.parts import NAME, Parts, event, storable, task_event
 from supervisor.plan import Plan
@@ -104,10 +104,13 @@ async def _plan(parts: Parts, root: Task, chosen: Effort | None) -> None:
 
 
 async def _asked(parts: Parts, root: Task, chosen: Effort | None) -> tuple[Plan, Usage]:
-    history = prompt.recent(await record.history(parts.store, root))
+    history = prompt.recent(await earlier.history(parts.store, root))
     text = prompt.planning(root.instruction, history, chosen, hooked.told(root))
     system = prompt.system(parts.lead, parts.agents)
-    turns: list[dict[str, object]] = [{"role": "user", "content": text}]
+    files = await earlier.attached(parts.store, root)
+    given = attachments.blocks(parts.settings.attachments, files)
+    said = [*given, {"type": "text", "text": text}] if given else text
+    turns: list[dict[str, object]] = [{"role": "user", "content": said}]
     deadline = Deadline.after(PLAN_S)
     usage = Usage()
     faults: tuple[str, ...] = ()

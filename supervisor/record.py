@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
-from base.messages import Budget, Checked, Effort, Status, Turn, Usage
+from base.messages import Budget, Checked, Effort, Status, Usage
 from base.store import Row, Session
 from supervisor.plan import Plan
 from supervisor.tasks import HELD, Change, Task
@@ -164,18 +164,6 @@ async def is_only(reads: Reads, subtask: Task) -> bool:
             "SELECT COUNT(*) = 1 FROM tasks WHERE parent_task_id = $1", subtask.root_id
         )
     )
-
-
-async def history(reads: Reads, root: Task, limit: int = 40) -> list[Turn]:
-    """The conversation before the request's message, oldest first."""
-    rows = await reads.fetch(
-        "SELECT m.role, m.content FROM messages AS m, messages AS asked"
-        " WHERE asked.id = $2 AND m.conversation_id = $1 AND m.id <> asked.id"
-        " AND m.created_at < asked.created_at AND m.role IN ('user', 'assistant')"
-        " ORDER BY m.created_at DESC LIMIT $3",
-        *(root.conversation_id, root.message_id, limit),
-    )
-    return [Turn(role=row["role"], content=row["content"]) for row in reversed(rows)]
 
 
 # Writing -----------------------------------------------------------------------------------

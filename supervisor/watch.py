@@ -17,13 +17,14 @@ from functools import partial
 from typing import Any
 
 from base import log
-from base.errors import InputError, UnknownAgentError, WindowsError
+from base.errors import ConflictError, InputError, UnknownAgentError, WindowsError
 from base.messages import Event, Kind
 from base.program import watch as together
 from base.settings import Settings
 from supervisor import health, layout
 from supervisor.health import Do, Health, Rules, Seen, State
 from supervisor.layout import WATCH
+from supervisor.load import Load, measure
 from supervisor.vitals import Vitals
 from supervisor.wake import Wake
 from supervisor.windows import Pane, Presence, Program, Sight, Windows
@@ -33,6 +34,10 @@ logger = log.get("watch")
 LOOK_S = 10.0
 #: A session is taken for gone after so many looks in a row, this far apart.
 ABSENT_LOOKS, ABSENT_LOOK_S = 2, 0.5
+#: Loads are measured at most so often.
+LOAD_S = 5.0
+#: States in which nothing runs and only a person, or time, starts it again.
+DOWN = frozenset({State.BACKOFF, State.EXITED, State.FATAL})
 #: What an event says about a state that people should hear of.
 TELL = {State.BACKOFF: "offline", State.EXITED: "offline", State.FATAL: "error"}
 
@@ -90,6 +95,8 @@ class Watchdog:
         self._vitals = Vitals(settings, self._answer)
         self._vitals.changed = self._wake.soon
         self._lock = asyncio.Lock()
+        self._loads: dict[str, Load] = {}
+        self._loaded_s = float("-inf")
 
     def tasks(self) -> dict[str, Any]:
         return {"look": self._look_on(), **self._vitals.tasks()}
@@ -101,6 +108,7 @@ class Watchdog:
                 async with self._lock:
                     for crew in self._crews:
                         await self._tend(crew)
+                await self._weigh()
                 self._vitals.write(self._windows())
                 await self._wake.wait(self._pause_s())
         finally:
@@ -240,6 +248,25 @@ class Watchdog:
         except WindowsError as error:
             logger.warning("could not mark windows", error=str(error))
 
+    async def _weigh(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self._loaded_s >= LOAD_S:
+            self._loaded_s = now_s
+            pids = {
+                name: known.pid
+                for crew in self._crews
+                for name, known in crew.health.items()
+                if known.pid and known.state not in DOWN
+            }
+            self._loads = await asyncio.to_thread(measure, pids)
+
+    def _load(self, name: str, known: Health) -> dict[str, Any]:
+        load = None if known.state in DOWN else self._loads.get(name)
+        return {
+            "cpu_percent": load.cpu_percent if load else None,
+            "rss_bytes": load.rss_bytes if load else None,
+        }
+
     def _windows(self) -> dict[str, dict[str, Any]]:
         unix_s, now_s = time.time(), time.monotonic()
         return {
@@ -250,28 +277,32 @@ class Watchdog:
                 "pid": known.pid or None,
                 "exit_code": known.exit_code,
                 "since": round(unix_s - (now_s - known.since_s), 3),
+                **self._load(name, known),
             }
             for crew in self._crews
             for name, known in crew.health.items()
         }
 
     async def _answer(self, payload: dict[str, Any]) -> dict[str, Any]:
-        """The asks `restart` and `windows` of service `watch`."""
+        """The asks `restart`, `start` and `windows` of service `watch`."""
         verb = payload.get("verb")
         if verb == "windows":
             return self._windows()
-        if verb == "restart":
-            await self._restart(str(payload.get("agent") or payload.get("name") or ""))
+        if verb in {"restart", "start"}:
+            name = str(payload.get("agent") or payload.get("name") or "")
+            await self._restart(name, only_down=verb == "start")
             return {"ok": True}
-        raise InputError(f"watch knows restart and windows, not {verb!r}")
+        raise InputError(f"watch knows restart, start and windows, not {verb!r}")
 
-    async def _restart(self, name: str) -> None:
+    async def _restart(self, name: str, *, only_down: bool) -> None:
         async with self._lock:
             for crew in self._crews:
                 for program in crew.programs():
                     if program.name == name:
                         now_s = time.monotonic()
                         known = crew.health.get(name) or Health.fresh(now_s)
+                        if only_down and known.state not in DOWN:
+                            raise ConflictError(f"{name} is {known.state} already")
                         found, do = health.restart(known, now_s, crew.rules(program))
                         logger.info("was asked to restart", agent=name)
                         await self._apply(crew, program, known, found, do)

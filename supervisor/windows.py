@@ -188,12 +188,26 @@ class Windows:
             await self._tmux(*call)
 
     async def close(self) -> None:
-        """End the session and all that is left in it. Safe when it is not there."""
+        """End the session and all that is left in it, for those too who look on in sessions that
+        share its windows. Safe when it is not there.
+        """
         sight = await self.look()
         if sight.presence is Presence.ALIVE:
             await self._tmux("kill-session", "-t", f"={self.session}")
+            for onlooker in await self._onlookers():
+                with contextlib.suppress(WindowsError):  # it went away by itself
+                    await self._tmux("kill-session", "-t", f"={onlooker}")
         elif sight.presence is Presence.UNKNOWN:
             raise WindowsError(f"tmux session {self.session}: {sight.reason}")
+
+    async def _onlookers(self) -> list[str]:
+        """Sessions that share our windows and would keep them alive."""
+        try:
+            lines = await self._tmux("list-sessions", "-F", "#{session_name}|#{session_group}")
+        except WindowsError:
+            return []
+        pairs = [line.rsplit("|", 1) for line in lines]
+        return [name for name, group in pairs if group == self.session]
 
     def server_pid(self) -> int | None:
         """The tmux server of this socket, found among the processes; None: there is none."""

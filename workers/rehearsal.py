@@ -61,8 +61,9 @@ class Rehearsal:
         return JSONResponse({"status": "ok", "model": "rehearsal"})
 
     async def calls(self, request: Request) -> Response:
-        """How many model calls came in; of the last 1,000 who made them, when they arrived and
-        when their reply had ended (seconds of Unix time; None: it has not)."""
+        """How many model calls came in; of the last 1,000 who made them, which images and
+        documents they brought, when they arrived and when their reply had ended (seconds of Unix
+        time; None: it has not)."""
         return JSONResponse({"calls": self._calls, "recent": list(self._recent)})
 
     async def count(self, request: Request) -> Response:
@@ -88,6 +89,7 @@ class Rehearsal:
             return _error(413, "request_too_large", "request exceeds the maximum size")
         if why := wire.refusal(body):
             return _error(400, "invalid_request_error", why)
+        record["files"] = wire.files(body)
         caller = who(user_id, body)
         choice = choose(body, caller, self._cache.count(body))
         turn, cue = choice.turn, choice.cue

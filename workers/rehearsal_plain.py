@@ -89,6 +89,16 @@ def turn(
     return "", (Call(tool=name, input=simplest(tools[name], hints)),)
 
 
+def given(files: list[dict[str, Any]]) -> str:
+    """What came with the request, by the bytes that arrived; "" for nothing."""
+    lines = [
+        f"- {one['name'] or one['type']}, {one['media_type']}, {one['size_bytes']:,} bytes, "
+        f"sha256 {one['sha256'][:16]}"
+        for one in files
+    ]
+    return "\n\nI was given:\n\n" + "\n".join(lines) if lines else ""
+
+
 def simplest(schema: dict[str, Any], hints: dict[str, Any]) -> Any:
     """The smallest value valid under `schema`, with `hints` by property name where they fit.
 

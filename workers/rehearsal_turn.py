@@ -82,10 +82,12 @@ def _act(
             return f"The rehearsal script has no further line for {caller.name}.", ()
         if forced:
             return "", ()
+        given = plain.given(wire.files(body))
         if caller.purpose not in {"", "execute"}:
-            return plain.NOTICE, ()
+            return plain.NOTICE + given, ()
         tools = {tool["name"]: tool.get("input_schema") or {} for tool in body.get("tools") or []}
-        return plain.turn(tools, step, plain.request(texts), _results(body))
+        say, calls = plain.turn(tools, step, plain.request(texts), _results(body))
+        return (say if calls else say + given), calls
     if line.obey:
         return _obey(body, cue.past, texts)
     if caller.lane == script.PLAIN:

@@ -4,6 +4,7 @@ and a turn as a message or as the events of a stream.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import time
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from base import attachments
 from workers.rehearsal_script import Call
 
 CHARS_PER_TOKEN = 4
@@ -115,7 +117,8 @@ class Cache:
         for block in _in_order(body):
             bare = {key: value for key, value in block.items() if key != "cache_control"}
             digest.update(json.dumps(bare, sort_keys=True).encode())
-            total += tokens(bare)
+            (light,), files_tokens = attachments.weighed([{"content": [bare]}])
+            total += tokens(light["content"][0]) + files_tokens
             prefixes.append((digest.digest(), total))
             if block.get("cache_control"):
                 marks.append(len(prefixes) - 1)
@@ -185,6 +188,29 @@ def blocks(turn: dict[str, Any]) -> list[dict[str, Any]]:
     """A turn's content as blocks."""
     content = turn.get("content")
     return [{"type": "text", "text": content}] if isinstance(content, str) else content or []
+
+
+def files(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The images and documents that came with the request, each with what proves its bytes."""
+    found = []
+    for turn in body["messages"]:
+        for block in blocks(turn):
+            source = block.get("source")
+            if block.get("type") not in {"image", "document"} or not isinstance(source, dict):
+                continue
+            plain = source.get("type") == "text"
+            data = str(source.get("data") or "")
+            raw = data.encode() if plain else base64.b64decode(data)
+            found.append(
+                {
+                    "type": block["type"],
+                    "name": block.get("title") or "",
+                    "media_type": source.get("media_type"),
+                    "size_bytes": len(raw),
+                    "sha256": hashlib.sha256(raw).hexdigest(),
+                }
+            )
+    return found
 
 
 def system_text(body: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from portal.api import (
     agents,
     approvals,
+    attachments,
     audit,
     auth,
     conversations,
@@ -34,6 +35,7 @@ MODULES = (
     users,
     tokens,
     conversations,
+    attachments,
     tasks,
     agents,
     approvals,
@@ -56,6 +58,7 @@ def install(app: FastAPI) -> None:
     )
     for module in MODULES:
         router.include_router(module.router)
+    router.include_router(agents.fleet_router)
     app.include_router(router)
     app.router.routes.append(Route("/api/{rest:path}", Nowhere(app, list(app.router.routes))))
     openapi.install(app)

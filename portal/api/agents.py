@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query
 
 from base.messages import Wire
-from portal import crew
+from portal import crew, fleet, logs
 from portal.api.responses import may
 from portal.door import Admin, Asking, At, Key, need
 
@@ -27,12 +27,35 @@ async def agents(desk: At, caller: Asking) -> Agents:
     return Agents(agents=await crew.agents(desk, caller))
 
 
+#: Beside `/agents/{name}`, which an agent may be called by any word of.
+fleet_router = APIRouter(tags=["agents"])
+
+
+@fleet_router.get("/fleet", summary="The whole fleet", dependencies=[need("agents:read")])
+async def whole_fleet(desk: At, caller: Asking) -> fleet.Fleet:
+    """Each agent with what it does, what it costs today, and why it is stuck, if it is."""
+    return await fleet.fleet(desk, caller)
+
+
 @router.get(
     "/{name}", summary="Get an agent", responses=may(404), dependencies=[need("agents:read")]
 )
 async def agent(desk: At, caller: Asking, name: Name) -> crew.AgentWhole:
     """One agent and the task it is at, if that is yours."""
     return await crew.agent_whole(desk, caller, name)
+
+
+@router.get("/{name}/logs", summary="Read a log", responses=may(404), dependencies=[need("admin")])
+async def log(
+    desk: At,
+    caller: Admin,
+    name: Name,
+    lines: Annotated[int, Query(ge=1, le=2000)] = 200,
+    words: Annotated[str, Query(max_length=200)] = "",
+    level: Literal["debug", "info", "warning", "error"] = "debug",
+) -> logs.Log:
+    """The end of a program's log file, an agent's or a service's (admin)."""
+    return await logs.tail(desk, caller, name, lines=lines, words=words, level=level)
 
 
 @router.post(
@@ -45,7 +68,7 @@ async def control(
     desk: At,
     caller: Admin,
     name: Name,
-    verb: Literal["restart", "pause", "resume"],
+    verb: Literal["start", "restart", "pause", "resume"],
     key: Key = None,
 ) -> crew.Told:
     """An admin's hand on an agent: its window anew, or no further step until it may go on."""

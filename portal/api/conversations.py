@@ -6,8 +6,10 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query
+from fastapi.responses import Response
 
-from portal import talk
+from portal import conversations as conversations_
+from portal import talk, thread
 from portal.api.responses import may
 from portal.door import Asking, At, Key, need
 from portal.shapes import Change, NewConversation, Send
@@ -101,6 +103,55 @@ async def messages(
     """The newest messages, or those before message `before`; oldest first."""
     edge = str(before) if before is not None else None
     return await talk.messages(desk, caller, str(conversation_id), limit=limit, before=edge)
+
+
+@router.get(
+    "/{conversation_id}/branch",
+    summary="Get a branch as turns",
+    responses=may(404),
+    dependencies=[need("tasks:read")],
+)
+async def branch(
+    desk: At,
+    caller: Asking,
+    conversation_id: UUID,
+    limit: Limit = thread.LIMIT,
+    at: UUID | None = None,
+    before: UUID | None = None,
+) -> thread.Branch:
+    """The newest branch, or the newest through message `at`, as turns; oldest first."""
+    return await thread.branch(
+        desk,
+        caller,
+        str(conversation_id),
+        at=str(at) if at else None,
+        before=str(before) if before else None,
+        limit=limit,
+    )
+
+
+@router.get(
+    "/{conversation_id}/export",
+    summary="Export a conversation",
+    responses=may(404),
+    response_class=Response,
+    dependencies=[need("tasks:read")],
+)
+async def export(
+    desk: At,
+    caller: Asking,
+    conversation_id: UUID,
+    form: Annotated[Literal["markdown", "json"], Query(alias="format")] = "markdown",
+) -> Response:
+    """All of it as a file, every branch."""
+    text = await conversations_.export(desk, caller, str(conversation_id), form)
+    name = f"conversation-{str(conversation_id)[:8]}.{'md' if form == 'markdown' else 'json'}"
+    kind = "text/markdown" if form == "markdown" else "application/json"
+    return Response(
+        text,
+        media_type=f"{kind}; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )
 
 
 @router.post(

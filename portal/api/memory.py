@@ -7,11 +7,11 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 
-from pai.shapes import Found
+from pai.shapes import Browse, Card, Collection, Found, Moment, Page, Tier
 from portal import feedback, memory
 from portal.api.responses import may
 from portal.door import Asking, At, Key, need
-from portal.shapes import Feedback, Forget, Remember, Search
+from portal.shapes import EditMemory, Feedback, Forget, Remember, Search, Text
 
 router = APIRouter()
 #: ALGORITHM: what is about the whole way of working, most of what a PAI folder brings.
@@ -67,6 +67,52 @@ async def remember(desk: At, caller: Asking, body: Remember, key: Key = None) ->
     return await memory.remember(desk, caller, body, key=key)
 
 
+@router.get("/memory", tags=["memory"], summary="Browse memory", dependencies=[need("memory:read")])
+async def browse(
+    desk: At,
+    caller: Asking,
+    tier: Annotated[list[Tier], Query()] = [],  # noqa: B006 (FastAPI copies it)
+    collection: Annotated[list[Collection], Query()] = [],  # noqa: B006
+    agent: Annotated[Text | None, Query(max_length=100)] = None,
+    kind: Annotated[Text | None, Query(max_length=40)] = None,
+    phase: LearnedIn | None = None,
+    since: Moment | None = None,
+    order: Literal["newest", "used", "utility"] = "newest",
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[str | None, Query(max_length=200)] = None,
+) -> Page:
+    """What there is, without a question: newest, most used or least useful first."""
+    wanted = Browse(
+        user_id=caller.user_id, tiers=tuple(tier), collections=tuple(collection), agent=agent,
+        kind=kind, phase=phase, since=since, order=order, limit=limit, after=cursor,
+    )  # fmt: skip
+    return await memory.browse(desk, caller, wanted)
+
+
+@router.get(
+    "/memory/{memory_id:uuid}",
+    tags=["memory"],
+    summary="Get a memory",
+    responses=may(404),
+    dependencies=[need("memory:read")],
+)
+async def card(desk: At, caller: Asking, memory_id: UUID) -> Card:
+    """One memory with what became of it."""
+    return await memory.card(desk, caller, str(memory_id))
+
+
+@router.patch(
+    "/memory/{memory_id:uuid}",
+    tags=["memory"],
+    summary="Edit a memory",
+    responses=may(404, 409),
+    dependencies=[need("memory:write")],
+)
+async def edit(desk: At, caller: Asking, memory_id: UUID, body: EditMemory) -> dict[str, Any]:
+    """Change what it says: its card now, and what still has the old text."""
+    return await memory.edit(desk, caller, str(memory_id), body)
+
+
 @router.post(
     "/memory/forget",
     tags=["memory"],
@@ -80,7 +126,7 @@ async def forget_all(desk: At, caller: Asking, body: Forget) -> dict[str, Any]:
 
 
 @router.delete(
-    "/memory/{memory_id}",
+    "/memory/{memory_id:uuid}",
     tags=["memory"],
     summary="Forget",
     responses=may(404),

@@ -33,6 +33,7 @@ TAGS = {
     "users": "Everybody with an account (admin).",
     "tokens": "API tokens: for programs, with scopes.",
     "conversations": "Conversations and their messages. A message is work for the agents.",
+    "attachments": "Files for messages.",
     "tasks": "What became of a message: its plan, its state, what was spent.",
     "agents": "Who works here, and an admin's hand on them.",
     "approvals": "What agents ask leave for.",

@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 
 from base.messages import Status
-from portal import work
+from portal import recalled, work
 from portal.api.conversations import Cursor
 from portal.api.responses import may
 from portal.door import Asking, At, Key, need
@@ -24,6 +24,7 @@ async def tasks(
     status: Status | None = None,
     agent: Annotated[str | None, Query(max_length=50)] = None,
     conversation_id: UUID | None = None,
+    words: Annotated[str, Query(max_length=200, pattern=r"^[^\x00]*$")] = "",
     limit: Annotated[int, Query(ge=1, le=200)] = 20,
     cursor: Cursor = None,
 ) -> work.Tasks:
@@ -34,6 +35,7 @@ async def tasks(
         status=status,
         agent=agent,
         conversation_id=str(conversation_id) if conversation_id else None,
+        words=words,
         limit=limit,
         cursor=cursor,
     )
@@ -45,6 +47,17 @@ async def tasks(
 async def task(desk: At, caller: Asking, task_id: UUID) -> work.TaskWhole:
     """A task with the parts of its plan, its newest log lines and what it waits for."""
     return await work.task_whole(desk, caller, str(task_id))
+
+
+@router.get(
+    "/{task_id}/memories",
+    summary="List a task's memories",
+    responses=may(404),
+    dependencies=[need("memory:read")],
+)
+async def memories(desk: At, caller: Asking, task_id: UUID) -> recalled.GivenAll:
+    """Which memories the task, or the parts of the request, were given, and why."""
+    return await recalled.given(desk, caller, str(task_id))
 
 
 @router.post(

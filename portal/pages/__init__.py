@@ -19,12 +19,32 @@ def install(app: FastAPI, settings: Settings) -> None:
     os.environ.setdefault("NICEGUI_STORAGE_PATH", str(settings.run / "nicegui"))
     from nicegui import ui
 
-    from portal.pages import chat, events, login
+    from portal.pages import (
+        agents,
+        approvals,
+        audit,
+        chat,
+        domains,
+        events,
+        login,
+        memory,
+        task,
+        tasks,
+        usage,
+    )
 
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     login.install(app)
     chat.install(app)
     events.install(app)
+    approvals.install(app)
+    memory.install(app)
+    audit.install(app)
+    usage.install(app)
+    domains.install(app)
+    agents.install(app)
+    tasks.install(app)
+    task.install(app)
     ui.run_with(
         app,
         title="AI Infrastructure",

@@ -140,12 +140,21 @@ def _card(step: Step) -> str:
     now = escape(_cut(step.tool, 160)) if step.tool else escape(_cut(step.said, 160))
     kind = "tool" if step.tool else "words"
     spent = escape(_usd(step.cost_usd))
-    waits = f'<p class="waits" dir="auto">{escape(step.waits)}</p>' if step.waits else ""
     line = f'<div class="now"><code class="{kind}">{now}</code><em>{spent}</em></div>'
     return (
         f'<div class="card"><div class="phases">{phases}</div>'
-        f'<div class="bar" role="progressbar" aria-valuenow="{percent}">'
-        f'<i style="width:{percent}%"></i></div>{line if now or spent else ""}{waits}</div>'
+        f'<div class="bar" role="progressbar" aria-label="Progress" aria-valuenow="{percent}">'
+        f'<i style="width:{percent}%"></i></div>{line if now or spent else ""}{_reins(step)}</div>'
+    )
+
+
+def _reins(step: Step) -> str:
+    """What a person may do to one step at work."""
+    task_id = escape(step.id, quote=True)
+    return (
+        f'<div class="reins"><button data-do="steer" data-id="{task_id}">Say something to '
+        f"{escape(step.agent)}</button>"
+        f'<button data-do="stop" data-id="{task_id}">Stop this step</button></div>'
     )
 
 

@@ -60,7 +60,10 @@ class Live:
             while True:
                 items = await self._next(looked_s + CHECK_S - loop.time())
                 if items is None:
-                    ui.navigate.reload()
+                    # While the portal stops there is nothing to reload from; the browser goes on
+                    # asking and reloads once a portal answers.
+                    if not self._listener.closed:
+                        ui.navigate.reload()
                     return
                 try:
                     if items:

@@ -26,7 +26,9 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One subtask of the plan and the agent at it. `progress` 0 to 1; `waits`: for which leave."""
+    """One subtask of the plan and the agent at it. `progress` 0 to 1; `waits`: for which leave,
+    in words, and `approval`: its id.
+    """
 
     id: str
     agent: str = ""
@@ -38,6 +40,7 @@ class Step:
     progress: float = 0.0
     tool: str = ""
     waits: str = ""
+    approval: str = ""
     tools: int = 0
     said: str = ""
     cost_usd: float = 0.0
@@ -55,7 +58,9 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A request as the page shows it. `answer` grows by chunks; `whole`: it is in the record."""
+    """A request as the page shows it. `answer` grows by chunks, of which `seq` was the last of
+    `attempt`; `whole`: it is in the record.
+    """
 
     root_id: str
     status: str = "pending"
@@ -64,6 +69,7 @@ class Run:
     cost_usd: float = 0.0
     answer: str = ""
     attempt: int = 0
+    seq: int = -1
     whole: bool = False
     steps: Mapping[str, Step] = field(default_factory=dict)
 
@@ -105,10 +111,12 @@ def opened(whole: TaskWhole) -> Run:
 
 def _chunk(run: Run, data: Mapping[str, Any]) -> Run:
     attempt, content = int(data.get("attempt", 0)), str(data.get("content", ""))
-    if run.whole or attempt < run.attempt:
+    again = attempt == run.attempt
+    seq = int(data.get("seq", run.seq + 1 if again else 0))
+    if run.whole or attempt < run.attempt or (again and seq <= run.seq):
         return run
-    before = run.answer if attempt == run.attempt else ""
-    return replace(run, attempt=attempt, answer=before + content)
+    before = run.answer if again else ""
+    return replace(run, attempt=attempt, seq=seq, answer=before + content)
 
 
 def _planned(known: Mapping[str, Step], subtasks: Any) -> Mapping[str, Step]:
@@ -150,13 +158,16 @@ def _step(step: Step, event: Event) -> Step:
             cost_usd=float(data.get("cost_usd") or step.cost_usd),
             tool="" if Status(status).ended else step.tool,
             waits="" if Status(status).ended else step.waits,
+            approval="" if Status(status).ended else step.approval,
         )
     if event.kind is Kind.TOOL:
         started = data.get("state") == "started"
         shown = f"{data.get('name', '')} {data.get('summary') or ''}".strip()
         return replace(step, tool=shown if started else "", tools=step.tools + started)
     if event.kind is Kind.APPROVAL:
-        return replace(step, waits=_waits(data) if data.get("status") == "pending" else "")
+        if data.get("status") == "pending":
+            return replace(step, waits=_waits(data), approval=str(data.get("id")))
+        return replace(step, waits="", approval="")
     if event.kind is Kind.TEXT:
         return replace(step, said=str(data.get("content", ""))[-SAID_CHARS:])
     if event.kind is Kind.CRITERION:
@@ -210,6 +221,7 @@ def _from_record(task: Task, approvals: Sequence[Approval] = ()) -> Step:
     return Step(
         id=task.id,
         waits=_waits(waits[0]) if waits else "",
+        approval=str(waits[0]["id"]) if waits else "",
         key=task.key or "",
         agent=task.assigned_agent,
         title=task.title or str(given.get("instruction") or "working on it"),

@@ -66,6 +66,7 @@ def test_a_value_that_was_cut_short_does_not_show_its_beginning() -> None:
             "sk-proj-Canary0123456789abcdef": ("{} is no key", "key={}&x=1"),
             "ghp_Canary0123456789abcdefghijklmnopqrst": ("git clone with {}", "\\n{}"),
             "github_pat_11CANARY0123456789_abcdefghij": ("{}",),
+            "ait_Canary-0123456789_abcdefghijklmnop": ("the token {} of the API", "\\n{}"),
             "AKIACANARY0123456789": ("id {}.", '"{}"'),
             "wJalrXUtnFEMI/K7MDENG/CanaryEXAMPLEKEY00": (
                 "aws_secret_access_key = {}", "AWS_SECRET_ACCESS_KEY={}", '"SecretAccessKey": "{}"',

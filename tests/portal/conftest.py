@@ -91,10 +91,22 @@ def portal(short_tmp: Path, redis_server: str, portal_dsn: str) -> Iterator[Port
 
 @contextlib.contextmanager
 def running(
-    folder: Path, redis: str, dsn: str, *, limited: bool, limits: str = "", **more: str
+    folder: Path,
+    redis: str,
+    dsn: str,
+    *,
+    limited: bool,
+    limits: str = "",
+    again: Portal | None = None,
+    **more: str,
 ) -> Iterator[Portal]:
-    """A portal process; `limited`: with the shipped limits and `limits` over them."""
-    home, port = Path(tempfile.mkdtemp(dir=folder)), free_port()
+    """A portal process; `limited`: with the shipped limits and `limits` over them; `again`: in
+    the place of one that has ended.
+    """
+    if again is not None:
+        home, port = again.settings.home, again.settings.port
+    else:
+        home, port = Path(tempfile.mkdtemp(dir=folder)), free_port()
     if not limited:
         unlimited(home)
     elif limits:

@@ -54,6 +54,7 @@ ADMIN_ONLY = {
     ("DELETE", "/api/domains/{domain_id}"),
     ("POST", "/api/domains/{domain_id}/deploy"),
     ("GET", "/api/audit"),
+    ("GET", "/api/audit/export"),
     ("GET", "/api/dlq"),
     ("POST", "/api/dlq/{letter_id:path}/replay"),
     ("POST", "/api/dlq/purge"),

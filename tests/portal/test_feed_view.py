@@ -114,6 +114,11 @@ def test_a_higher_attempt_starts_anew_and_a_late_chunk_changes_nothing() -> None
     assert (run.answer, run.whole) == ("good!", True)
 
 
+def test_a_chunk_that_comes_twice_counts_once() -> None:
+    chunks = [event(Kind.CHUNK, attempt=1, seq=at, content=f"{at} ") for at in range(4)]
+    assert fold(*chunks[:3], *chunks[1:], chunks[0]).answer == "0 1 2 3 "
+
+
 def test_unknown_fields_change_nothing() -> None:
     run = fold(
         event(status="levitating", progress="x"),

@@ -22,7 +22,7 @@ from tests.portal.test_pages import ARTIFACTS, log_in
 from tests.portal.test_ws import socket
 
 TEXTS = [text for _, text in MESSAGES]
-PAGE = 24
+PAGE = 20
 
 
 def kept(portal: Portal, conversation_id: str) -> list[str]:
@@ -158,13 +158,17 @@ async def test_rendered_they_do_nothing(portal: Portal, store: Store) -> None:
             where = conversation(portal)
             for text in texts:
                 await store.execute(
-                    "INSERT INTO messages (conversation_id, role, content, created_at)"
-                    " VALUES ($1, 'user', $2, clock_timestamp())",
+                    "INSERT INTO messages (conversation_id, role, content, created_at,"
+                    " parent_message_id) VALUES ($1, 'user', $2, clock_timestamp(), (SELECT id"
+                    " FROM messages WHERE conversation_id = $1 AND role = 'user'"
+                    " ORDER BY created_at DESC LIMIT 1))",
                     *(where, text),
                 )
                 await store.execute(
                     "INSERT INTO messages (conversation_id, role, content, agent, created_at,"
-                    " metadata) VALUES ($1, 'assistant', $2, 'code', clock_timestamp(), $3)",
+                    " metadata, parent_message_id) VALUES ($1, 'assistant', $2, 'code',"
+                    " clock_timestamp(), $3, (SELECT id FROM messages WHERE conversation_id = $1"
+                    " AND role = 'user' ORDER BY created_at DESC LIMIT 1))",
                     *(where, text, {"task_id": str(uuid.uuid4())}),
                 )
             # Chromium takes seconds to break one word of 50,000 letters into lines.

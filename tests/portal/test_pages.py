@@ -185,19 +185,19 @@ async def test_a_message_its_plan_and_its_answer(
         if width == 390:
             overflow = "document.documentElement.scrollWidth - window.innerWidth"
             assert await page.evaluate(overflow) <= 0
-            await page.get_by_label("Conversations and agents").click()
+            await page.get_by_label("Menu", exact=True).click()
             await expect(page.locator(".agents")).to_contain_text("supervisor")
             await page.wait_for_timeout(400)
             await page.screenshot(path=ARTIFACTS / f"drawer-{width}-{scheme}.png")
             await page.get_by_role("button", name="New conversation").click()
             await expect(page.get_by_text("What should the agents do?")).to_be_visible()
             await expect(page.locator(".agents")).not_to_be_in_viewport()
-            await page.get_by_label("Conversations and agents").click()
+            await page.get_by_label("Menu", exact=True).click()
             await page.locator(".conversation .name").click()
             await expect(page.get_by_text("Run it with")).to_be_visible()
             await expect(page.locator(".agents")).not_to_be_in_viewport()
-            await page.get_by_label("Conversations and agents").click()
-            await page.get_by_label("Archive conversation").click()
+            await page.get_by_label("Menu", exact=True).click()
+            await page.get_by_label("Archive conversation").first.click()
             await expect(page.get_by_text("Nothing yet.")).to_have_count(1)
         await page.context.close()
 

@@ -7,7 +7,7 @@ import uuid
 from stage import World
 
 from base.messages import Budget, Effort, ModelCall, Status, Usage
-from supervisor import plan, record, tally
+from supervisor import earlier, plan, record, tally
 
 TWO = plan.validate(
     {
@@ -127,4 +127,4 @@ async def test_history_is_what_was_said_before(world: World) -> None:
     second = await world.ask("second", relay=False)
     root = await record.find(world.store, second)
     assert root is not None
-    assert [turn.content for turn in await record.history(world.store, root)] == ["first"]
+    assert [turn.content for turn in await earlier.history(world.store, root)] == ["first"]

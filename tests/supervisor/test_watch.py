@@ -16,7 +16,7 @@ from stand_ins import Home, home, need_tmux, within
 from base import streams
 from base.bus import Bus
 from base.deadline import Deadline
-from base.errors import InputError, UnknownAgentError
+from base.errors import ConflictError, InputError, UnknownAgentError
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_crash_after_crash_is_fatal_and_shown_and_restart_revives(running: Home)
     events = asyncio.run(_events(running))
     assert {"status": "error", "state": "fatal"}.items() <= events[-1].items()
     (running.folder / "act" / "qa").unlink()
-    assert ask(running, verb="restart", agent="qa") == {"ok": True}
+    assert ask(running, verb="start", agent="qa") == {"ok": True}
     within("qa runs again", 60, lambda: state(running, "qa") == "running")
 
 
@@ -174,9 +174,13 @@ def test_asks_answer_and_refuse(running: Home) -> None:
     windows = ask(running, verb="windows")
     assert windows["code"].keys() >= {"state", "restarts", "pid", "exit_code", "since"}
     assert windows["code"]["pid"] == running.pids()["code"]
+    assert windows["code"]["rss_bytes"] > 1_000_000
+    assert windows["code"]["cpu_percent"] >= 0
     before = running.pids()["code"]
     ask(running, verb="restart", agent="code")
     within("code is a new one", 60, lambda: running.pids()["code"] not in {None, before})
+    with pytest.raises(ConflictError, match="infra is running already"):
+        ask(running, verb="start", agent="infra")
     with pytest.raises(UnknownAgentError, match="nobody"):
         ask(running, verb="restart", agent="nobody")
     with pytest.raises(InputError):

@@ -142,6 +142,16 @@ async def test_absent_before_and_after(session: Windows) -> None:
     assert (await session.look()).presence is Presence.ABSENT
 
 
+async def test_onlookers_keep_nothing_alive(session: Windows) -> None:
+    await session.open(program("code", 1))
+    tmux(session, "new-session", "-d", "-t", "ai-infrastructure", "-s", "onlooker")
+    tmux(session, "new-session", "-d", "-s", "somebody", *SLEEP)
+    assert len((await session.look()).panes) == 1
+    await session.close()
+    assert tmux(session, "list-sessions", "-F", "#{session_name}") == "somebody"
+    tmux(session, "kill-server")
+
+
 async def test_a_removed_socket_is_not_a_removed_session(session: Windows) -> None:
     await session.open(program("code", 1))
     session.socket.unlink()
