@@ -68,6 +68,7 @@ OWNED = {
     "session_id",
     "token_id",
     "webhook_id",
+    "attachment_id",
 }
 NAMES = {
     "name": "nobody",
@@ -265,6 +266,7 @@ async def belongings(portal: Portal, store: Store, owner: Person) -> dict[str, s
         session_id = client.get("/api/auth/sessions").json()["sessions"][0]["id"]
         asking = {"name": "mine", "scopes": ["tasks:read"]}
         token_id = client.post("/api/tokens", json=asking).json()["about"]["id"]
+        kept = client.post("/api/attachments?name=a.txt", content=b"mine").json()
         hook = client.post("/api/webhooks", json={"url": "https://a.example/"}).json()
     return {
         "conversation_id": conversation_id,
@@ -274,6 +276,7 @@ async def belongings(portal: Portal, store: Store, owner: Person) -> dict[str, s
         "session_id": session_id,
         "token_id": token_id,
         "webhook_id": hook["webhook"]["id"],
+        "attachment_id": kept["id"],
     }
 
 
