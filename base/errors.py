@@ -9,6 +9,7 @@ AIError
 ├── UnauthenticatedError   nobody known is asking (HTTP 401)
 ├── ForbiddenError         yours to see, not to do (HTTP 403)
 ├── ConflictError          the thing's state does not allow it (HTTP 409)
+│   └── LocalModeError     only the appliance can do this
 ├── TooManyError           asked too often; says when to ask again (HTTP 429)
 ├── DecodeError            bytes on the wire that are no message; keeps them
 ├── BusError               Redis cannot be reached or refused
@@ -83,6 +84,12 @@ class ForbiddenError(AIError):
 
 class ConflictError(AIError):
     """The thing's present state does not allow the request."""
+
+
+class LocalModeError(ConflictError):
+    """The appliance can do this; this installation runs in local mode. Says what is missing."""
+
+    code = "not-available-in-local-mode"
 
 
 class TooManyError(AIError):

@@ -13,13 +13,15 @@ from base.errors import AIError
 from base.limit import Limiter
 from base.settings import Settings
 from base.store import Store
-from portal import api, configuration, limits, pages, problems, screens, ws
-from portal.api import ops
+from portal import api, configuration, limits, mcp_route, pages, problems, screens, ws
+from portal.api import openapi, ops
 from portal.auth import Auth
+from portal.deliveries import Deliveries
 from portal.desk import Desk
 from portal.door import Door
 from portal.feed import Feed
 from portal.gauges import Gauges
+from portal.mcp_route import Mcp
 from portal.oauth import Providers
 from portal.terminals import Terminals
 from portal.trail import Trail
@@ -59,7 +61,8 @@ def create(settings: Settings, stop: asyncio.Event | None = None) -> FastAPI:
             trail = Trail(store, bus)
             auth = Auth(settings, store, limiter, trail)
             await auth.ensure_admin()
-            feed = Feed(bus)
+            deliveries = Deliveries(settings, store)
+            feed = Feed(bus, deliveries.hear)
             app.state.desk = Desk(
                 settings=settings,
                 store=store,
@@ -70,6 +73,7 @@ def create(settings: Settings, stop: asyncio.Event | None = None) -> FastAPI:
                 seats=limits.Seats(limiter.rates.websocket.connections),
                 trail=trail,
                 gauges=Gauges(bus),
+                deliveries=deliveries,
                 providers=Providers(settings, auth.derived("oauth flow")),
                 terminals=Terminals(settings),
                 screens=limits.Seats(screens.OPEN_MAX),
@@ -78,6 +82,8 @@ def create(settings: Settings, stop: asyncio.Event | None = None) -> FastAPI:
             tasks = [
                 asyncio.create_task(feed.run(), name="feed"),
                 asyncio.create_task(trail.run(), name="trail"),
+                asyncio.create_task(deliveries.run(), name="deliveries"),
+                asyncio.create_task(mcp.run(), name="mcp"),
                 asyncio.create_task(configuration.watch(settings, trail), name="configuration"),
             ]
             for task in tasks:
@@ -91,9 +97,10 @@ def create(settings: Settings, stop: asyncio.Event | None = None) -> FastAPI:
                     await task
             await trail.close()
 
+    mcp = Mcp()
     app = FastAPI(
         title="AI Infrastructure",
-        version="0.1.0",
+        version=openapi.VERSION,
         lifespan=life,
         docs_url=None,
         redoc_url=None,
@@ -104,6 +111,7 @@ def create(settings: Settings, stop: asyncio.Event | None = None) -> FastAPI:
     api.install(app)
     app.add_api_route("/metrics", ops.metrics_page, include_in_schema=False)
     app.add_api_websocket_route("/ws", ws.serve)
+    mcp_route.install(app, mcp)
     app.add_api_websocket_route("/ws/terminals/{window}", screens.serve)
     pages.install(app, settings)
     return app

@@ -34,6 +34,10 @@ class AgentWhole(Wire):
     current_task: Task | None
 
 
+class Told(Wire):
+    ok: bool
+
+
 async def agents(desk: Desk, caller: Caller) -> list[Agent]:
     """Every agent of the roster, the supervisor first, with its last known state."""
     known = roster.load(desk.settings)

@@ -15,6 +15,7 @@ from base.limit import Limiter
 from base.settings import Settings
 from base.store import Store
 from portal.auth import Auth, Caller
+from portal.deliveries import Deliveries
 from portal.feed import Feed
 from portal.gauges import Gauges
 from portal.limits import Seats
@@ -39,6 +40,7 @@ class Desk:
     seats: Seats
     trail: Trail
     gauges: Gauges
+    deliveries: Deliveries
     providers: Providers
     terminals: Terminals
     screens: Seats
@@ -66,7 +68,10 @@ class Desk:
             self.tell(what.model_copy(update=found))
 
     async def missing(
-        self, caller: Caller, table: Literal["approvals", "conversations", "tasks"], row_id: str
+        self,
+        caller: Caller,
+        table: Literal["approvals", "conversations", "tasks", "webhooks"],
+        row_id: str,
     ) -> None:
         """Write down that `caller` asked for what is somebody else's, if it is. The answer is the
         same whether it is or there is no such thing.

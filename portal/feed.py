@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 
 from pydantic import ValidationError
@@ -20,6 +20,8 @@ from portal.activity import Activity
 from portal.counts import Counts
 
 QUEUE_EVENTS = 1_000
+#: Redis keeps both halves of an id in 64 bits.
+PLACE_MAX = 2**64 - 1
 #: So many of the newest events tell a portal that starts what the agents are at.
 LOOK_BACK = 2_000
 Item = tuple[str, Event]
@@ -30,7 +32,10 @@ def place(cursor: str) -> tuple[int, int]:
     ms, _, seq = cursor.partition("-")
     if not (ms.isascii() and ms.isdecimal() and (not seq or (seq.isdecimal() and seq.isascii()))):
         raise ValueError(f"{cursor!r} is no event id")
-    return int(ms), int(seq or 0)
+    found = int(ms), int(seq or 0)
+    if max(found) > PLACE_MAX:
+        raise ValueError(f"{cursor!r} is no event id")
+    return found
 
 
 def visible(event: Event, user_id: str) -> bool:
@@ -82,10 +87,13 @@ class Listener:
 
 
 class Feed:
-    """`run` for as long as the portal lives. `position` is the last event handed out."""
+    """`run` for as long as the portal lives. `position` is the last event handed out. `taps` get
+    every event first; they neither wait nor raise.
+    """
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, *taps: Callable[[Event], None]) -> None:
         self._bus = bus
+        self._taps = taps
         self.activity = Activity(bus)
         self._listeners: set[Listener] = set()
         self._counts = Counts()
@@ -105,6 +113,8 @@ class Feed:
                     logger.warning("undecodable event skipped", cursor=cursor, error=str(error))
                     continue
                 self._counts.take(event)
+                for tap in self._taps:
+                    tap(event)
                 self.activity.take(event)
                 for listener in self._listeners:
                     listener.put((cursor, event))

@@ -64,7 +64,9 @@ async def fleet(desk: Desk, caller: Caller) -> Fleet:
     ids = [one.current_task_id for one in agents if one.current_task_id is not None]
     activity = desk.feed.activity
     windows, depths, spent = await asyncio.gather(
-        activity.windows(), activity.depths(names), spending.usage(desk, caller, None)
+        activity.windows(),
+        activity.depths(names),
+        spending.usage(desk, caller, *spending.days(None, None, None)),
     )
     waits, works = await asyncio.gather(_approvals(desk, caller), _waiting(desk))
     beats = await desk.store.fetch("SELECT agent_name, metrics FROM agent_heartbeats")

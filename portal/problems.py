@@ -51,12 +51,15 @@ def problem(
     detail: str,
     instance: str,
     *,
+    code: str | None = None,
     faults: Sequence[Mapping[str, str]] = (),
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """The document. `faults` names each wrong field: `{"at": "body.content", "message": …}`."""
+    """The document. `faults` names each wrong field: `{"at": "body.content", "message": …}`;
+    `code` says more than the status does.
+    """
     body: dict[str, Any] = {
-        "type": f"urn:ai-infra:problem:{code_of(status)}",
+        "type": f"urn:ai-infra:problem:{code or code_of(status)}",
         "title": http.HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
@@ -80,7 +83,8 @@ def from_error(error: errors.AIError, instance: str) -> JSONResponse:
     if isinstance(error, errors.FieldsError):
         faults = [{"file": one[0], "at": one[1], "message": one[2]} for one in error.fields]
     detail = str(error) if status != 500 else "The portal failed at this; its log has the cause."
-    return problem(status, detail, instance, faults=faults, headers=headers)
+    code: str | None = getattr(error, "code", None)
+    return problem(status, detail, instance, code=code, faults=faults, headers=headers)
 
 
 def faults_of(error: RequestValidationError) -> list[dict[str, str]]:

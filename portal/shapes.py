@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from base.messages import Effort
-from pai.shapes import LIMIT_MAX, QUERY_CHARS, TEXT_CHARS, Collection, Moment, Tier
+from pai.shapes import INT_MAX, LIMIT_MAX, QUERY_CHARS, TEXT_CHARS, Collection, Moment, Tier
 
 MESSAGE_MAX_CHARS = 50_000
 PIECES_MAX = 200
@@ -84,6 +84,34 @@ class Password(BaseModel, extra="forbid", frozen=True):
 
 class NewConversation(BaseModel, extra="forbid", frozen=True):
     title: Text | None = Field(None, max_length=255)
+
+
+class Change(BaseModel, extra="forbid", frozen=True):
+    """What to change of a conversation; what is left out stays."""
+
+    title: Text | None = Field(None, min_length=1, max_length=255)
+    status: Literal["active", "archived"] | None = None
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.title is None and self.status is None:
+            raise ValueError("give a title, a status, or both")
+        return self
+
+
+class NewDomain(BaseModel, extra="forbid", frozen=True):
+    domain_name: Text = Field(min_length=1, max_length=253)
+    setup_ssl: StrictBool = True
+
+
+class NewWebhook(BaseModel, extra="forbid", frozen=True):
+    """`url`: https, or http to this machine. `private`: it may lead to an address that is not
+    public; from an admin alone.
+    """
+
+    url: Text = Field(min_length=1, max_length=2_000)
+    description: Text = Field("", max_length=200)
+    private: StrictBool = False
 
 
 class Send(BaseModel, extra="forbid", frozen=True):
@@ -158,7 +186,7 @@ class Remember(BaseModel, extra="forbid", frozen=True):
     source: Text = Field("", max_length=500)
     domain: Text = Field("", max_length=100)
     file: Text = Field("", max_length=500)
-    first: int = Field(0, ge=0)
+    first: int = Field(0, ge=0, le=INT_MAX - PIECES_MAX)
     shared: StrictBool = False
 
 

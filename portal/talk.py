@@ -91,16 +91,23 @@ async def conversations(
     caller: Caller,
     *,
     status: str = "active",
+    q: str = "",
     limit: int = 20,
     cursor: str | None = None,
 ) -> Conversations:
-    """Newest activity first. Raises InputError for a cursor that is none."""
+    """Newest activity first; with `q` those whose title or messages hold it, in any case.
+
+    Raises InputError for a cursor that is none.
+    """
     before, last = unpack(cursor) if cursor else (None, None)
     rows = await desk.store.fetch(
-        "SELECT * FROM conversations WHERE user_id = $1 AND status = $2"
+        "SELECT * FROM conversations AS c WHERE user_id = $1 AND status = $2"
         " AND ($3::timestamptz IS NULL OR (updated_at, id) < ($3, $4::uuid))"
+        " AND (cardinality($6::text[]) = 0 OR EXISTS (SELECT FROM unnest($6::text[]) AS w"
+        " WHERE strpos(lower(c.title), lower(w)) > 0 OR EXISTS (SELECT FROM messages AS m"
+        " WHERE m.conversation_id = c.id AND strpos(lower(m.content), lower(w)) > 0)))"
         " ORDER BY updated_at DESC, id DESC LIMIT $5",
-        *(caller.user_id, status, before, last, limit + 1),
+        *(caller.user_id, status, before, last, limit + 1, _spellings(q)),
     )
     found = [Conversation(**row) for row in rows[:limit]]
     more = len(rows) > limit
@@ -147,11 +154,28 @@ async def conversation(desk: Desk, caller: Caller, conversation_id: str) -> Conv
 
 async def archive(desk: Desk, caller: Caller, conversation_id: str) -> None:
     """Take it off the list. Nothing is deleted; twice is safe."""
+    await change(desk, caller, conversation_id, status="archived")
+
+
+async def change(
+    desk: Desk,
+    caller: Caller,
+    conversation_id: str,
+    *,
+    title: str | None = None,
+    status: Literal["active", "archived"] | None = None,
+) -> Conversation:
+    """Rename it, archive it or bring it back; None leaves things as they are. Its place in the
+    list changes only with its status.
+    """
     found = await conversation(desk, caller, conversation_id)
     await desk.store.execute(
-        "UPDATE conversations SET status = 'archived' WHERE id = $1 AND status = 'active'",
-        found.id,
+        "UPDATE conversations SET title = COALESCE($2, title), updated_at ="
+        " CASE WHEN status = COALESCE($3, status) THEN updated_at ELSE now() END,"
+        " status = COALESCE($3, status) WHERE id = $1",
+        *(found.id, title, status),
     )
+    return await conversation(desk, caller, conversation_id)
 
 
 async def messages(
@@ -319,6 +343,13 @@ def identity(text: str, what: str) -> str:
         return str(uuid.UUID(text))
     except ValueError as error:
         raise NotFoundError(f"no {what} {text!r}") from error
+
+
+def _spellings(q: str) -> list[str]:
+    """What is looked for, as it may be written: the database knows the case of a to z alone."""
+    text = outbox.storable(q.strip(), "q")
+    found = {text, text.lower(), text.upper(), text.capitalize(), text.title()}
+    return sorted(found - {""})
 
 
 def _title(content: str) -> str:

@@ -11,6 +11,7 @@ from base import streams
 from base.approvals import Approval
 from base.errors import NotFoundError
 from base.messages import Status, Wire
+from base.outbox import storable
 from portal.approvals import of_requests
 from portal.auth import Caller
 from portal.desk import Desk
@@ -80,6 +81,23 @@ class TaskWhole(Wire):
     approvals: list[Approval] = Field(default_factory=list)
 
 
+class Cancelled(Wire):
+    status: Status
+
+
+class Retried(Wire):
+    """The new task."""
+
+    task_id: str
+
+
+class Steered(Wire):
+    """Which agents were told."""
+
+    ok: bool
+    agents: list[str]
+
+
 async def tasks(
     desk: Desk,
     caller: Caller,
@@ -103,8 +121,8 @@ async def tasks(
         " AND NOT EXISTS (SELECT FROM unnest($8::text[]) AS word WHERE strpos(lower(concat_ws("
         "' ', title, input->>'content', input->>'instruction', id::text)), word) = 0)"
         " ORDER BY created_at DESC, id DESC LIMIT $7",
-        *(caller.user_id, status, agent, conversation_id, before, last, limit + 1),
-        words.lower().split()[:WORDS_MAX],
+        *(caller.user_id, status, agent and storable(agent, "agent"), conversation_id),
+        *(before, last, limit + 1, words.lower().split()[:WORDS_MAX]),
     )
     found = [Task(**row) for row in rows[:limit]]
     more = len(rows) > limit

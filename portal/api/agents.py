@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 
 from base.messages import Wire
 from portal import crew, fleet, logs
+from portal.api.responses import may
 from portal.door import Admin, Asking, At, Key, need
 
 router = APIRouter(prefix="/agents", tags=["agents"])
+
+
+Name = Annotated[str, Path(max_length=50, examples=["code"])]
 
 
 class Agents(Wire):
     agents: list[crew.Agent]
 
 
-@router.get("", dependencies=[need("agents:read")])
+@router.get("", summary="List agents", dependencies=[need("agents:read")])
 async def agents(desk: At, caller: Asking) -> Agents:
     """Every agent of the roster with its state."""
     return Agents(agents=await crew.agents(desk, caller))
@@ -27,23 +31,25 @@ async def agents(desk: At, caller: Asking) -> Agents:
 fleet_router = APIRouter(tags=["agents"])
 
 
-@fleet_router.get("/fleet", dependencies=[need("agents:read")])
+@fleet_router.get("/fleet", summary="The whole fleet", dependencies=[need("agents:read")])
 async def whole_fleet(desk: At, caller: Asking) -> fleet.Fleet:
     """Each agent with what it does, what it costs today, and why it is stuck, if it is."""
     return await fleet.fleet(desk, caller)
 
 
-@router.get("/{name}", dependencies=[need("agents:read")])
-async def agent(desk: At, caller: Asking, name: str) -> crew.AgentWhole:
+@router.get(
+    "/{name}", summary="Get an agent", responses=may(404), dependencies=[need("agents:read")]
+)
+async def agent(desk: At, caller: Asking, name: Name) -> crew.AgentWhole:
     """One agent and the task it is at, if that is yours."""
     return await crew.agent_whole(desk, caller, name)
 
 
-@router.get("/{name}/logs", dependencies=[need("admin")])
+@router.get("/{name}/logs", summary="Read a log", responses=may(404), dependencies=[need("admin")])
 async def log(
     desk: At,
     caller: Admin,
-    name: str,
+    name: Name,
     lines: Annotated[int, Query(ge=1, le=2000)] = 200,
     words: Annotated[str, Query(max_length=200)] = "",
     level: Literal["debug", "info", "warning", "error"] = "debug",
@@ -52,13 +58,18 @@ async def log(
     return await logs.tail(desk, caller, name, lines=lines, words=words, level=level)
 
 
-@router.post("/{name}/{verb}", dependencies=[need("admin")])
+@router.post(
+    "/{name}/{verb}",
+    summary="Restart, pause or resume an agent",
+    responses=may(403, 404, 409),
+    dependencies=[need("admin")],
+)
 async def control(
     desk: At,
     caller: Admin,
-    name: str,
+    name: Name,
     verb: Literal["start", "restart", "pause", "resume"],
     key: Key = None,
-) -> dict[str, Any]:
-    """Start, restart, pause or resume an agent (admin)."""
-    return await crew.control(desk, caller, name, verb, key=key)
+) -> crew.Told:
+    """An admin's hand on an agent: its window anew, or no further step until it may go on."""
+    return crew.Told(**await crew.control(desk, caller, name, verb, key=key))

@@ -9,13 +9,14 @@ from fastapi import APIRouter, Query
 
 from base.approvals import Approval
 from portal import approvals as asked
+from portal.api.responses import may
 from portal.door import Asking, At, Key, need
 from portal.shapes import Decision
 
 router = APIRouter(prefix="/approvals", tags=["approvals"])
 
 
-@router.get("", dependencies=[need("tasks:read")])
+@router.get("", summary="List approvals", dependencies=[need("tasks:read")])
 async def approvals(
     desk: At,
     caller: Asking,
@@ -27,13 +28,23 @@ async def approvals(
     return await asked.approvals(desk, caller, every=every, prefix=prefix, limit=limit)
 
 
-@router.get("/{approval_id}", dependencies=[need("tasks:read")])
+@router.get(
+    "/{approval_id}",
+    summary="Get an approval",
+    responses=may(404),
+    dependencies=[need("tasks:read")],
+)
 async def approval(desk: At, caller: Asking, approval_id: UUID) -> Approval:
     """One approval, with the exact request."""
     return await asked.approval(desk, caller, str(approval_id))
 
 
-@router.post("/{approval_id}/decision", dependencies=[need("approvals:write")])
+@router.post(
+    "/{approval_id}/decision",
+    summary="Decide an approval",
+    responses=may(403, 404, 409),
+    dependencies=[need("approvals:write")],
+)
 async def decide(
     desk: At, caller: Asking, approval_id: UUID, body: Decision, key: Key = None
 ) -> Approval:

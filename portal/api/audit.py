@@ -11,6 +11,8 @@ from pydantic import AwareDatetime
 
 from base.audit import OutcomeWord, Risk
 from portal import ledger
+from portal.api.conversations import Cursor
+from portal.api.responses import may
 from portal.door import Admin, At, need
 from portal.shapes import Text
 
@@ -19,7 +21,9 @@ router = APIRouter(tags=["audit"])
 TYPES = "^(auth|access|action|escalation|error|audit)$"
 
 
-@router.get("/audit", dependencies=[need("admin")])
+@router.get(
+    "/audit", summary="Read the audit log", responses=may(403), dependencies=[need("admin")]
+)
 async def audit(
     desk: At,
     caller: Admin,
@@ -32,7 +36,7 @@ async def audit(
     since: AwareDatetime | None = None,
     until: AwareDatetime | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
-    cursor: str | None = None,
+    cursor: Cursor = None,
 ) -> ledger.AuditRows:
     """What happened, newest first; by type, actor, risk, outcome, task, words or time (admin)."""
     return await ledger.rows(
@@ -41,7 +45,13 @@ async def audit(
     )  # fmt: skip
 
 
-@router.get("/audit/export", response_class=StreamingResponse, dependencies=[need("admin")])
+@router.get(
+    "/audit/export",
+    summary="Export the audit log",
+    response_class=StreamingResponse,
+    responses=may(403),
+    dependencies=[need("admin")],
+)
 async def export(
     desk: At,
     caller: Admin,

@@ -10,27 +10,38 @@ from fastapi.responses import Response
 
 from portal import conversations as conversations_
 from portal import talk, thread
+from portal.api.responses import may
 from portal.door import Asking, At, Key, need
-from portal.shapes import NewConversation, Send
+from portal.shapes import Change, NewConversation, Send
 
 router = APIRouter(prefix="/conversations", tags=["conversations"])
 
 Limit = Annotated[int, Query(ge=1, le=200)]
+Cursor = Annotated[str | None, Query(max_length=200, description="`next_cursor` of a page.")]
 
 
-@router.get("", dependencies=[need("tasks:read")])
+@router.get("", summary="List conversations", dependencies=[need("tasks:read")])
 async def conversations(
     desk: At,
     caller: Asking,
     status: Literal["active", "archived"] = "active",
+    q: Annotated[str, Query(max_length=200)] = "",
     limit: Limit = 20,
-    cursor: str | None = None,
+    cursor: Cursor = None,
 ) -> talk.Conversations:
-    """The caller's conversations, newest activity first."""
-    return await talk.conversations(desk, caller, status=status, limit=limit, cursor=cursor)
+    """The caller's conversations, newest activity first. `q` finds those whose title or messages
+    hold it, in upper or lower case. `next_cursor` goes on.
+    """
+    return await talk.conversations(desk, caller, status=status, q=q, limit=limit, cursor=cursor)
 
 
-@router.post("", status_code=201, dependencies=[need("tasks:write")])
+@router.post(
+    "",
+    status_code=201,
+    summary="Create a conversation",
+    responses=may(409),
+    dependencies=[need("tasks:write")],
+)
 async def create(
     desk: At, caller: Asking, body: NewConversation, key: Key = None
 ) -> talk.Conversation:
@@ -38,19 +49,50 @@ async def create(
     return await talk.create(desk, caller, body.title, key=key)
 
 
-@router.get("/{conversation_id}", dependencies=[need("tasks:read")])
+@router.get(
+    "/{conversation_id}",
+    summary="Get a conversation",
+    responses=may(404),
+    dependencies=[need("tasks:read")],
+)
 async def conversation(desk: At, caller: Asking, conversation_id: UUID) -> talk.Whole:
     """One conversation with its newest 50 messages."""
     return await talk.whole(desk, caller, str(conversation_id))
 
 
-@router.delete("/{conversation_id}", status_code=204, dependencies=[need("tasks:write")])
+@router.patch(
+    "/{conversation_id}",
+    summary="Rename or archive",
+    responses=may(404),
+    dependencies=[need("tasks:write")],
+)
+async def change(
+    desk: At, caller: Asking, conversation_id: UUID, body: Change
+) -> talk.Conversation:
+    """Give it another title, archive it, or bring it back; what is left out stays."""
+    return await talk.change(
+        desk, caller, str(conversation_id), title=body.title, status=body.status
+    )
+
+
+@router.delete(
+    "/{conversation_id}",
+    status_code=204,
+    summary="Archive a conversation",
+    responses=may(404),
+    dependencies=[need("tasks:write")],
+)
 async def archive(desk: At, caller: Asking, conversation_id: UUID) -> None:
-    """Archive it; nothing is deleted."""
+    """Take it off the list. Nothing is deleted, and twice is safe."""
     await talk.archive(desk, caller, str(conversation_id))
 
 
-@router.get("/{conversation_id}/messages", dependencies=[need("tasks:read")])
+@router.get(
+    "/{conversation_id}/messages",
+    summary="Get messages",
+    responses=may(404),
+    dependencies=[need("tasks:read")],
+)
 async def messages(
     desk: At,
     caller: Asking,
@@ -63,7 +105,12 @@ async def messages(
     return await talk.messages(desk, caller, str(conversation_id), limit=limit, before=edge)
 
 
-@router.get("/{conversation_id}/branch", dependencies=[need("tasks:read")])
+@router.get(
+    "/{conversation_id}/branch",
+    summary="Get a branch as turns",
+    responses=may(404),
+    dependencies=[need("tasks:read")],
+)
 async def branch(
     desk: At,
     caller: Asking,
@@ -83,7 +130,13 @@ async def branch(
     )
 
 
-@router.get("/{conversation_id}/export", response_class=Response, dependencies=[need("tasks:read")])
+@router.get(
+    "/{conversation_id}/export",
+    summary="Export a conversation",
+    responses=may(404),
+    response_class=Response,
+    dependencies=[need("tasks:read")],
+)
 async def export(
     desk: At,
     caller: Asking,
@@ -101,7 +154,13 @@ async def export(
     )
 
 
-@router.post("/{conversation_id}/messages", status_code=202, dependencies=[need("tasks:write")])
+@router.post(
+    "/{conversation_id}/messages",
+    status_code=202,
+    summary="Send a message",
+    responses=may(404, 409),
+    dependencies=[need("tasks:write")],
+)
 async def send(
     desk: At, caller: Asking, conversation_id: UUID, body: Send, key: Key = None
 ) -> talk.Accepted:

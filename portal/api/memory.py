@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 
 from pai.shapes import Browse, Card, Collection, Found, Moment, Page, Tier
 from portal import feedback, memory
+from portal.api.responses import may
 from portal.door import Asking, At, Key, need
 from portal.shapes import EditMemory, Feedback, Forget, Remember, Search, Text
 
@@ -17,13 +18,20 @@ router = APIRouter()
 LearnedIn = Literal["OBSERVE", "THINK", "PLAN", "BUILD", "EXECUTE", "VERIFY", "LEARN", "ALGORITHM"]
 
 
-@router.post("/memory/search", tags=["memory"], dependencies=[need("memory:read")])
+@router.post(
+    "/memory/search", tags=["memory"], summary="Search memory", dependencies=[need("memory:read")]
+)
 async def search(desk: At, caller: Asking, body: Search) -> Found:
     """What is remembered about it, best first, each with where it is from."""
     return await memory.search(desk, caller, body)
 
 
-@router.get("/memory/learnings", tags=["memory"], dependencies=[need("memory:read")])
+@router.get(
+    "/memory/learnings",
+    tags=["memory"],
+    summary="List learnings",
+    dependencies=[need("memory:read")],
+)
 async def learnings(
     desk: At,
     caller: Asking,
@@ -34,19 +42,32 @@ async def learnings(
     return await memory.learnings(desk, caller, phase, limit)
 
 
-@router.get("/memory/stats", tags=["memory"], dependencies=[need("memory:read")])
+@router.get(
+    "/memory/stats",
+    tags=["memory"],
+    summary="Count memories",
+    responses=may(403),
+    dependencies=[need("memory:read")],
+)
 async def stats(desk: At, caller: Asking, everybody: bool = False) -> dict[str, Any]:
     """How much is remembered, and where; of everybody (admin)."""
     return await memory.stats(desk, caller, everybody=everybody)
 
 
-@router.post("/memory", status_code=201, tags=["memory"], dependencies=[need("memory:write")])
+@router.post(
+    "/memory",
+    status_code=201,
+    tags=["memory"],
+    summary="Remember",
+    responses=may(403, 409),
+    dependencies=[need("memory:write")],
+)
 async def remember(desk: At, caller: Asking, body: Remember, key: Key = None) -> memory.Remembered:
     """Keep something, or a document in pieces."""
     return await memory.remember(desk, caller, body, key=key)
 
 
-@router.get("/memory", tags=["memory"], dependencies=[need("memory:read")])
+@router.get("/memory", tags=["memory"], summary="Browse memory", dependencies=[need("memory:read")])
 async def browse(
     desk: At,
     caller: Asking,
@@ -68,25 +89,49 @@ async def browse(
     return await memory.browse(desk, caller, wanted)
 
 
-@router.get("/memory/{memory_id}", tags=["memory"], dependencies=[need("memory:read")])
+@router.get(
+    "/memory/{memory_id:uuid}",
+    tags=["memory"],
+    summary="Get a memory",
+    responses=may(404),
+    dependencies=[need("memory:read")],
+)
 async def card(desk: At, caller: Asking, memory_id: UUID) -> Card:
     """One memory with what became of it."""
     return await memory.card(desk, caller, str(memory_id))
 
 
-@router.patch("/memory/{memory_id}", tags=["memory"], dependencies=[need("memory:write")])
+@router.patch(
+    "/memory/{memory_id:uuid}",
+    tags=["memory"],
+    summary="Edit a memory",
+    responses=may(404, 409),
+    dependencies=[need("memory:write")],
+)
 async def edit(desk: At, caller: Asking, memory_id: UUID, body: EditMemory) -> dict[str, Any]:
     """Change what it says: its card now, and what still has the old text."""
     return await memory.edit(desk, caller, str(memory_id), body)
 
 
-@router.post("/memory/forget", tags=["memory"], dependencies=[need("memory:write")])
+@router.post(
+    "/memory/forget",
+    tags=["memory"],
+    summary="Forget several",
+    responses=may(403, 404),
+    dependencies=[need("memory:write")],
+)
 async def forget_all(desk: At, caller: Asking, body: Forget) -> dict[str, Any]:
     """Remove these everywhere, or none of them; the answer proves it."""
     return await memory.forget(desk, caller, [str(one) for one in body.ids], shared=body.shared)
 
 
-@router.delete("/memory/{memory_id}", tags=["memory"], dependencies=[need("memory:write")])
+@router.delete(
+    "/memory/{memory_id:uuid}",
+    tags=["memory"],
+    summary="Forget",
+    responses=may(404),
+    dependencies=[need("memory:write")],
+)
 async def forget(desk: At, caller: Asking, memory_id: UUID) -> dict[str, Any]:
     """Remove it everywhere; the answer proves it."""
     return await memory.forget(desk, caller, [str(memory_id)])
@@ -96,6 +141,8 @@ async def forget(desk: At, caller: Asking, memory_id: UUID) -> dict[str, Any]:
     "/messages/{message_id}/feedback",
     status_code=202,
     tags=["conversations"],
+    summary="Rate an answer",
+    responses=may(404, 409),
     dependencies=[need("tasks:write")],
 )
 async def give(desk: At, caller: Asking, message_id: UUID, body: Feedback) -> feedback.Heard:

@@ -32,6 +32,7 @@ from portal import auth
 from portal.trail import Trail
 from tests.conftest import POSTGRES_BIN, wait_for
 from tests.portal.provider import CLIENT_ID, CLIENT_SECRET, Provider, serving
+from tests.portal.receiver import Receiver, receiving
 
 FREE = {"login_attempts": "unlimited"}
 REPO = Path(__file__).resolve().parents[2]
@@ -56,6 +57,13 @@ class Portal:
 
     def admin(self) -> httpx.Client:
         return self.client(auth.local_token(self.settings))
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A server that webhooks may call."""
+    with receiving() as here:
+        yield here
 
 
 def free_port() -> int:
@@ -185,8 +193,13 @@ class Stage:
 
     async def answer(self, payload: dict[str, Any]) -> dict[str, Any]:
         self.asked.append(payload)
-        if payload.get("verb") == "retry":
-            return {"task_id": str(uuid.uuid4())}
+        match payload.get("verb"):
+            case "retry":
+                return {"task_id": str(uuid.uuid4())}
+            case "cancel":
+                return {"status": "cancelled"}
+            case "steer":
+                return {"ok": True, "agents": ["code"]}
         if payload.get("agent") == "qa":
             raise ConflictError("qa is stopped")
         return {"ok": True}

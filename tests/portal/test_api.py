@@ -8,6 +8,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -212,7 +213,7 @@ async def test_cancel_retry_steer_and_control_go_to_their_services(
         async def post(path: str, body: Any = None, **headers: str) -> httpx.Response:
             return await asyncio.to_thread(admin.post, path, json=body, headers=headers)
 
-        assert (await post(f"{task}/cancel")).json() == {"ok": True}
+        assert (await post(f"{task}/cancel")).json() == {"status": "cancelled"}
         assert (await post(f"{task}/steer", {"text": "faster"})).status_code == 202
         key = {"Idempotency-Key": str(uuid.uuid4())}
         first = await post(f"{task}/retry", **key)
@@ -435,3 +436,71 @@ def test_openapi_is_whole(admin: httpx.Client) -> None:
         for one in item.values()
     )
     assert set(Status) <= set(json.dumps(spec).replace('"', " ").replace(",", " ").split())
+
+
+def test_conversations_are_renamed_archived_and_found(admin: httpx.Client) -> None:
+    word = uuid.uuid4().hex
+    made = [admin.post("/api/conversations", json={"title": f"{n}"}).json()["id"] for n in "ab"]
+    said = {"content": f"where is the ZEBRA_{word}?"}
+    admin.post(f"/api/conversations/{made[0]}/messages", json=said)
+
+    def found(**params: str) -> list[str]:
+        page = admin.get("/api/conversations", params=params).json()
+        return [one["id"] for one in page["conversations"]]
+
+    before = admin.get(f"/api/conversations/{made[1]}").json()["conversation"]
+    renamed = admin.patch(f"/api/conversations/{made[1]}", json={"title": f"%Élan {word}"})
+    assert renamed.json() == before | {"title": f"%Élan {word}"}
+    assert found(q=f"zebra_{word}") == [made[0]]
+    assert found(q=f"%élan {word}") == [made[1]]
+    assert found(q=f"zebra%{word}") == []
+    assert sorted(found(q=word)) == sorted(made)
+    archived = admin.patch(f"/api/conversations/{made[0]}", json={"status": "archived"})
+    assert archived.json()["status"] == "archived"
+    assert found(q=word) == [made[1]]
+    assert found(q=word, status="archived") == [made[0]]
+    admin.patch(f"/api/conversations/{made[0]}", json={"status": "active", "title": "back"})
+    assert found(limit="1") == [made[0]]
+    for body in ({}, {"title": ""}, {"status": "deleted"}, {"title": "a\0b"}, {"other": 1}):
+        problem(admin.patch(f"/api/conversations/{made[0]}", json=body), 422)
+    problem(admin.patch(f"/api/conversations/{uuid.uuid4()}", json={"title": "x"}), 404)
+    problem(admin.get("/api/conversations", params={"q": "a\0b"}), 422)
+
+
+async def test_usage_by_day_agent_and_model(
+    portal: Portal, store: Store, admin: httpx.Client
+) -> None:
+    await store.execute("DELETE FROM api_usage")
+    rows = [
+        ("code", "m1", 1.0, "2026-03-01T00:00:00Z"),
+        ("code", "m2", 2.0, "2026-03-01T23:59:59Z"),
+        ("data", "m1", 4.0, "2026-03-03T12:00:00Z"),
+        ("data", "m1", 8.0, "2026-03-04T00:00:00Z"),
+    ]
+    await store.execute(
+        "INSERT INTO api_usage (agent, provider, model, input_tokens, output_tokens, cost_usd,"
+        " timestamp) SELECT a, 'p', m, 10, 5, c, t FROM unnest($1::text[], $2::text[],"
+        " $3::numeric[], $4::timestamptz[]) AS given (a, m, c, t)",
+        *([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]),
+        [datetime.fromisoformat(row[3]) for row in rows],
+    )
+    path, span = "/api/usage/daily", {"since": "2026-03-01", "until": "2026-03-03"}
+    whole = admin.get(path, params=span).json()
+    assert (whole["cost_usd"], whole["requests"]) == (7.0, 3)
+    assert [(day["date"], day["cost_usd"]) for day in whole["days"]] == [
+        ("2026-03-01", 3.0),
+        ("2026-03-02", 0.0),
+        ("2026-03-03", 4.0),
+    ]
+    assert [row["date"] for row in whole["usage"]] == ["2026-03-03", "2026-03-01", "2026-03-01"]
+    assert admin.get(path, params=span | {"agent": "code"}).json()["cost_usd"] == 3.0
+    assert admin.get(path, params=span | {"model": "m1"}).json()["cost_usd"] == 5.0
+    one = admin.get(path, params={"date": "2026-03-04"}).json()
+    assert (one["cost_usd"], one["since"], one["until"]) == (8.0, "2026-03-04", "2026-03-04")
+    problem(admin.get(path, params={"date": "2026-03-04", "since": "2026-03-01"}), 422)
+    problem(admin.get(path, params={"since": "2026-03-04", "until": "2026-03-01"}), 422)
+    problem(admin.get(path, params={"since": "2024-03-04", "until": "2026-03-01"}), 422)
+    somebody = await person(portal, store)
+    with portal.client(somebody.token) as other:
+        assert other.get(path, params=span).json()["cost_usd"] == 0
+    await store.execute("DELETE FROM api_usage")

@@ -52,6 +52,9 @@ ADMIN_ONLY = {
     ("POST", "/api/auth/links"),
     ("POST", "/api/agents/{name}/{verb}"),
     ("GET", "/api/agents/{name}/logs"),
+    ("POST", "/api/domains"),
+    ("DELETE", "/api/domains/{domain_id}"),
+    ("POST", "/api/domains/{domain_id}/deploy"),
     ("GET", "/api/audit"),
     ("GET", "/api/audit/export"),
     ("GET", "/api/dlq"),
@@ -71,9 +74,15 @@ ADMIN_ONLY = {
 }
 #: Ids of things that belong to somebody, and names of things that belong to nobody.
 OWNED = {
-    "conversation_id", "task_id", "message_id", "attachment_id", "approval_id", "session_id",
+    "conversation_id",
+    "task_id",
+    "message_id",
+    "approval_id",
+    "session_id",
     "token_id",
-}  # fmt: skip
+    "webhook_id",
+    "attachment_id",
+}
 NAMES = {
     "name": "nobody",
     "verb": "pause",
@@ -84,6 +93,7 @@ NAMES = {
     "rest": "nowhere",
     "window": "monitor",
     "user_id": ADMIN_ID,
+    "domain_id": ADMIN_ID,  # there are none in local mode
 }
 #: The keeper of memory answers for these: tests/portal/test_memory_api.py. A recording's id is
 #: its user's own choice: tests/portal/test_voice_api.py.
@@ -92,6 +102,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "/api/conversations/{conversation_id}/messages": {"content": "hello"},
     "/api/tasks/{task_id}/steer": {"text": "more"},
     "/api/approvals/{approval_id}/decision": {"approve": True},
+    "/api/conversations/{conversation_id}": {"title": "x"},
+    "/api/domains": {"domain_name": "example.org"},
     "/api/messages/{message_id}/feedback": {"rating": 5},
 }
 
@@ -126,7 +138,8 @@ def call(client: httpx.Client, route: Route, **ids: str) -> httpx.Response:
     path = re.sub(r":\w+}", "}", route["path"])
     unknown = {one: str(uuid.uuid4()) for one in OWNED | KEPT}
     body = BODIES.get(route["path"])
-    return client.request(route["method"], path.format(**unknown | NAMES | ids), json=body)
+    method = "POST" if route["method"] == "-" else route["method"]  # "-": it takes any
+    return client.request(method, path.format(**unknown | NAMES | ids), json=body)
 
 
 def told(route: Route, answer: httpx.Response) -> str:
@@ -271,16 +284,18 @@ async def belongings(portal: Portal, store: Store, owner: Person) -> dict[str, s
     with portal.client(owner.token) as client:
         session_id = client.get("/api/auth/sessions").json()["sessions"][0]["id"]
         asking = {"name": "mine", "scopes": ["tasks:read"]}
-        kept = client.post("/api/attachments", params={"name": "a.txt"}, content=b"mine")
         token_id = client.post("/api/tokens", json=asking).json()["about"]["id"]
+        kept = client.post("/api/attachments?name=a.txt", content=b"mine").json()
+        hook = client.post("/api/webhooks", json={"url": "https://a.example/"}).json()
     return {
         "conversation_id": conversation_id,
         "task_id": sent["task_id"],
         "message_id": sent["answer_message_id"],
-        "attachment_id": kept.json()["id"],
         "approval_id": approval_id,
         "session_id": session_id,
         "token_id": token_id,
+        "webhook_id": hook["webhook"]["id"],
+        "attachment_id": kept["id"],
     }
 
 

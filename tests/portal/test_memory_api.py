@@ -248,3 +248,12 @@ async def test_learnings_about_the_whole_way_of_working(
         assert found.status_code == 200
         assert keeper.asked[-1]["phase"] == "ALGORITHM"
         assert (await call(client, "GET", "/api/memory/learnings?phase=X")).status_code == 422
+
+
+async def test_a_place_that_no_file_has_is_refused(portal: Portal, keeper: Keeper) -> None:
+    with portal.admin() as admin:
+        body = {"text": ["one"], "file": "/a.md", "first": 2**31}
+        answer = await call(admin, "POST", "/api/memory", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["faults"][0]["at"] == "body.first"
+    assert keeper.asked == []
