@@ -29,7 +29,7 @@ EVERYTHING = "everything"
 HIDDEN = frozenset({"home", "redis_url", "postgres_dsn"})
 #: Who reads a key of settings.toml at its start; the first pattern that fits counts.
 READERS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    (r"whisper_\w+", (WORKERS, PORTAL)),
+    (r"whisper_\w+", (EVERYTHING,)),  # the window that listens comes and goes with it
     (r"speech_\w+|text_to_speech|transcription_\w+|voice_\w+|piper_\w+|espeak_\w+", (PORTAL,)),
     (r"embed_\w+|rerank_model|sentiment_model", (WORKERS, MEMORY)),
     (r"anthropic_base_url|model_\w+", (SUPERVISOR, AGENTS, PORTAL)),

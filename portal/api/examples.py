@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from portal.api import samples_settings as settings
 from portal.api.samples import (
     ACCEPTED,
     ACCOUNT,
@@ -25,6 +26,7 @@ from portal.api.samples import (
     EVENT_ID,
     FILE,
     GIVEN,
+    HEARD,
     IDENTITY,
     LATER,
     LETTER,
@@ -44,10 +46,11 @@ from portal.api.samples import (
     TOKENS,
     USED,
     USER,
+    VOICE,
     WEBHOOK,
 )
 
-BODIES: dict[str, Any] = {
+BODIES: dict[str, Any] = settings.BODIES | {
     "auth_login": {"email": "ada@example.org", "password": "a long enough one"},
     "auth_refresh": {"refresh_token": TOKENS["refresh_token"]},
     "auth_password": {"new_password": "an even longer one", "current_password": "the old one"},
@@ -71,6 +74,9 @@ BODIES: dict[str, Any] = {
         "filters": {"tier": ["hot", "warm"], "agent": "infra"},
     },
     "memory_remember": {"text": MEMORY["text"], "tags": ["import"]},
+    "voice_transcribe": "RIFF…",
+    "voice_piece": "RIFF…",
+    "voice_speak": {"text": "The import ran through.", "language": "en"},
     "memory_edit": {"text": "The import writes its logs to /srv/import."},
     "attachments_take": "2026-11-28 02:00:07 no space left on device",
     "memory_forget_all": {"ids": [MEMORY_ID]},
@@ -79,7 +85,7 @@ BODIES: dict[str, Any] = {
     "dlq_purge": {"stream": "results"},
 }
 
-ANSWERS: dict[str, Any] = {
+ANSWERS: dict[str, Any] = settings.ANSWERS | {
     "auth_login": TOKENS,
     "auth_refresh": TOKENS,
     "auth_me": ME,
@@ -146,6 +152,16 @@ ANSWERS: dict[str, Any] = {
     "memory_browse": {"cards": [CARD], "next": None},
     "memory_card": CARD,
     "memory_edit": {"id": MEMORY_ID},
+    "voice_offers": {
+        "speech_to_text": VOICE,
+        "text_to_speech": VOICE | {"provider": "espeak", "title": "eSpeak"},
+        "longest_s": 300.0,
+        "largest_bytes": 10_000_000,
+        "sentence_chars": 1_000,
+    },
+    "voice_transcribe": HEARD,
+    "voice_transcribe_pieces": HEARD,
+    "voice_piece": {"received_bytes": 16_384},
     "tasks_cancel": {"status": "cancelled"},
     "tasks_retry": {"task_id": PART_ID},
     "tasks_steer": {"ok": True, "agents": ["infra"]},

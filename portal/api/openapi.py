@@ -41,6 +41,8 @@ TAGS = {
     "domains": "The server's own domains; not available in local mode.",
     "webhooks": "Have an address of yours told when a task ended.",
     "usage": "What model calls spent.",
+    "settings": "The configuration and the secrets (admin).",
+    "voice": "Recordings into text, sentences into sound.",
     "events": "The live view.",
     "health": "Whether the parts answer.",
     "dlq": "Messages that could not be handled (admin).",

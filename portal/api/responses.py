@@ -58,6 +58,7 @@ SAID = {
         "Too often; `Retry-After` says in how many seconds again.",
         "too many requests; try again in 12 s",
     ),
+    502: ("A provider outside failed.", "OpenAI answered 401: the key is not valid"),
     503: ("A part of the system does not answer.", "the service memory did not answer in time"),
 }
 

@@ -364,3 +364,11 @@ STANDING: dict[str, Any] = {
     "cost_usd": 0.0612,
     "trouble": None,
 }
+VOICE: dict[str, Any] = {"provider": "openai", "title": "OpenAI", "ready": True, "note": ""}
+HEARD: dict[str, Any] = {
+    "text": "Why does the nightly import fail?",
+    "provider": "openai",
+    "title": "OpenAI",
+    "ms": 640,
+    "seconds_s": 2.4,
+}

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validato
 
 from base.messages import Wire
 from portal import api_keys, configuring, extensions
+from portal.api.responses import may
 from portal.door import Admin, At, need
 from portal.shapes import Text
 from portal.toml_edit import INTEGER_MAX, Change
@@ -85,67 +86,67 @@ class Files(Wire):
     files: list[configuring.Configured]
 
 
-@router.get("")
+@router.get("", summary="List the files")
 async def files(desk: At, caller: Admin) -> Files:
     """Every file of the configuration (admin)."""
     return Files(files=await configuring.files(desk, caller))
 
 
-@router.get("/keys")
+@router.get("/keys", summary="List the secrets")
 async def keys(desk: At, caller: Admin) -> Keys:
     """Which secrets there are and where from; never what they are (admin)."""
     return Keys(keys=await api_keys.keys(desk, caller))
 
 
-@router.put("/keys/{name}")
+@router.put("/keys/{name}", summary="Keep a secret", responses=may(404, 409))
 async def put_key(desk: At, caller: Admin, name: str, body: NewKey) -> api_keys.ApiKey:
     """Keep a secret in its file (admin). Safe to repeat."""
     return await api_keys.put(desk, caller, name, body.value)
 
 
-@router.delete("/keys/{name}", status_code=204)
+@router.delete("/keys/{name}", summary="Delete a secret", status_code=204, responses=may(404, 409))
 async def remove_key(desk: At, caller: Admin, name: str) -> None:
     """Delete a secret's file (admin)."""
     await api_keys.remove(desk, caller, name)
 
 
-@router.post("/keys/{name}/try")
+@router.post("/keys/{name}/try", summary="Try a key", responses=may(404, 409))
 async def try_key(desk: At, caller: Admin, name: str) -> api_keys.Tried:
     """Make one call with the key, the cheapest there is (admin)."""
     return await api_keys.attempt(desk, caller, name)
 
 
-@router.get("/extensions")
+@router.get("/extensions", summary="Agents, hooks and MCP servers")
 async def added(desk: At, caller: Admin) -> extensions.Extensions:
     """Agents, hooks and MCP servers as they are configured (admin)."""
     return await extensions.extensions(desk, caller)
 
 
-@router.post("/restart")
+@router.post("/restart", summary="Restart programs", responses=may(404, 409))
 async def restart(desk: At, caller: Admin, body: Programs) -> Restarted:
     """Restart programs that read their settings only at the start (admin)."""
     return Restarted(restarted=await configuring.restart(desk, caller, body.programs))
 
 
-@router.get("/agents/{name}")
+@router.get("/agents/{name}", summary="Read an agent's file", responses=may(404))
 async def agent(desk: At, caller: Admin, name: str) -> configuring.Configured:
     """An agent's file (admin)."""
     return await configuring.read(desk, caller, f"agents/{name}")
 
 
-@router.put("/agents/{name}")
+@router.put("/agents/{name}", summary="Change an agent's file", responses=may(404, 409))
 async def put_agent(desk: At, caller: Admin, name: str, body: Put) -> configuring.Written:
     """Change an agent's file, or make one (admin)."""
     return await _put(desk, caller, f"agents/{name}", body)
 
 
-@router.get("/{file}")
+@router.get("/{file}", summary="Read a file", responses=may(404))
 async def file(desk: At, caller: Admin, file: str) -> configuring.Configured:
     """One file: what it says, and that over what is shipped (admin)."""
     return await configuring.read(desk, caller, file)
 
 
-@router.put("/{file}")
+@router.put("/{file}", summary="Change a file", responses=may(404, 409))
 async def put_file(desk: At, caller: Admin, file: str, body: Put) -> configuring.Written:
     """Change keys of a file, or its whole text (admin). 409 when it changed meanwhile."""
     return await _put(desk, caller, file, body)

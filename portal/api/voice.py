@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 from base import sound
 from base.errors import InputError
 from base.messages import Wire
+from portal.api.responses import may
 from portal.door import Asking, At, need
 from portal.limits import BODY_MAX_BYTES
 from portal.shapes import Sentence
@@ -47,13 +48,19 @@ class Arrived(Wire):
     received_bytes: int
 
 
-@router.get("/voice", dependencies=NEED)
+@router.get("/voice", summary="Who hears and speaks", dependencies=NEED)
 async def offers(desk: At, caller: Asking) -> Offers:
     """Who hears and who speaks, and what to set where nobody does."""
     return await desk.voice.offers()
 
 
-@router.post("/voice/transcriptions", dependencies=NEED, openapi_extra=TAKES)
+@router.post(
+    "/voice/transcriptions",
+    summary="Write down a recording",
+    dependencies=NEED,
+    openapi_extra=TAKES,
+    responses=may(409, 502),
+)
 async def transcribe(
     desk: At, caller: Asking, request: Request, language: Language = None
 ) -> Heard:
@@ -64,7 +71,13 @@ async def transcribe(
     return await desk.voice.hear(data, language or "")
 
 
-@router.put("/voice/recordings/{recording_id}", dependencies=NEED, openapi_extra=TAKES)
+@router.put(
+    "/voice/recordings/{recording_id}",
+    summary="Send a piece of a recording",
+    dependencies=NEED,
+    openapi_extra=TAKES,
+    responses=may(409),
+)
 async def piece(
     desk: At,
     caller: Asking,
@@ -83,7 +96,12 @@ async def piece(
     return Arrived(received_bytes=held)
 
 
-@router.post("/voice/recordings/{recording_id}/transcription", dependencies=NEED)
+@router.post(
+    "/voice/recordings/{recording_id}/transcription",
+    summary="Write down the pieces",
+    dependencies=NEED,
+    responses=may(404, 409, 502),
+)
 async def transcribe_pieces(
     desk: At, caller: Asking, recording_id: UUID, language: Language = None
 ) -> Heard:
@@ -94,13 +112,24 @@ async def transcribe_pieces(
     return heard
 
 
-@router.delete("/voice/recordings/{recording_id}", dependencies=NEED, status_code=204)
+@router.delete(
+    "/voice/recordings/{recording_id}",
+    summary="Forget a recording",
+    dependencies=NEED,
+    status_code=204,
+)
 async def drop(desk: At, caller: Asking, recording_id: UUID) -> None:
     """Forget a recording. Safe when it is gone."""
     desk.voice.recordings.drop(caller.user_id, str(recording_id))
 
 
-@router.post("/voice/speech", dependencies=NEED, responses=SOUND, response_class=StreamingResponse)
+@router.post(
+    "/voice/speech",
+    summary="Speak a sentence",
+    dependencies=NEED,
+    responses=SOUND | may(409, 502),
+    response_class=StreamingResponse,
+)
 async def speak(desk: At, caller: Asking, body: Sentence) -> StreamingResponse:
     """One sentence as sound, as it comes from the provider. The same again comes from memory."""
     speech = await desk.voice.speak(body.text.strip(), body.language or "")
