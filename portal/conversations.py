@@ -15,6 +15,7 @@ from portal.talk import (
     Conversations,
     File,
     Said,
+    change,
     conversation,
     files_of,
     pack,
@@ -80,9 +81,7 @@ async def rename(desk: Desk, caller: Caller, conversation_id: str, title: str) -
 
 async def restore(desk: Desk, caller: Caller, conversation_id: str) -> Conversation:
     """Bring an archived one back to the list, where it was. Twice is safe."""
-    found = await conversation(desk, caller, conversation_id)
-    await desk.store.execute("UPDATE conversations SET status = 'active' WHERE id = $1", found.id)
-    return found.model_copy(update={"status": "active"})
+    return await change(desk, caller, conversation_id, status="active")
 
 
 async def export(

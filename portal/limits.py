@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from base.errors import BusError, TooManyError
@@ -78,7 +79,8 @@ class Limits:
                 raise HTTPException(413, too_large)
             return message
 
-        await self.app(scope, receiving, sending)
+        with suppress(ClientDisconnect):  # who left in the middle of a body gets no answer
+            await self.app(scope, receiving, sending)
 
 
 def same_origin(headers: Headers) -> bool:

@@ -61,6 +61,17 @@ def _effort(value: Any) -> Any:
     return value
 
 
+def _written(value: object) -> object:
+    """pydantic would take a number for seconds since 1970."""
+    try:
+        float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return value
+    raise ValueError("a time is written 2026-11-28T09:30:00Z")
+
+
+#: A time in a query.
+Instant = Annotated[Moment, BeforeValidator(_written)]
 Text = Annotated[str, AfterValidator(_storable), BeforeValidator(_encodable)]
 Name = Annotated[Text, Field(min_length=1, max_length=100)]
 Piece = Annotated[Text, AfterValidator(_said), Field(max_length=TEXT_CHARS)]
@@ -157,8 +168,8 @@ class Filters(BaseModel, extra="forbid", frozen=True):
     kind: Name | None = None
     collection: list[Collection] = Field(default_factory=list)
     conversation_id: UUID | None = None
-    since: Moment | None = None
-    until: Moment | None = None
+    since: Instant | None = None
+    until: Instant | None = None
 
 
 class Search(BaseModel, extra="forbid", frozen=True):
@@ -168,10 +179,10 @@ class Search(BaseModel, extra="forbid", frozen=True):
     """
 
     query: Text = Field(min_length=1, max_length=QUERY_CHARS)
-    limit: int = Field(10, ge=1, le=LIMIT_MAX)
+    limit: int = Field(10, ge=1, le=LIMIT_MAX, strict=True)
     filters: Filters = Filters()
-    neighbours: int = Field(0, ge=0, le=5)
-    budget_tokens: int | None = Field(None, ge=1)
+    neighbours: int = Field(0, ge=0, le=5, strict=True)
+    budget_tokens: int | None = Field(None, ge=1, strict=True)
 
 
 class Remember(BaseModel, extra="forbid", frozen=True):

@@ -166,13 +166,12 @@ async def change(
     status: Literal["active", "archived"] | None = None,
 ) -> Conversation:
     """Rename it, archive it or bring it back; None leaves things as they are. Its place in the
-    list changes only with its status.
+    list stays.
     """
     found = await conversation(desk, caller, conversation_id)
     await desk.store.execute(
-        "UPDATE conversations SET title = COALESCE($2, title), updated_at ="
-        " CASE WHEN status = COALESCE($3, status) THEN updated_at ELSE now() END,"
-        " status = COALESCE($3, status) WHERE id = $1",
+        "UPDATE conversations SET title = COALESCE($2, title), status = COALESCE($3, status)"
+        " WHERE id = $1",
         *(found.id, title, status),
     )
     return await conversation(desk, caller, conversation_id)

@@ -9,6 +9,8 @@ import ast
 import re
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 PACKAGES = ("base", "pai", "agents", "supervisor", "workers", "portal", "provision")
@@ -20,6 +22,15 @@ UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b|raise NotImplementedError")
 FOREIGN_BASES_OK = {"BaseModel", "BaseSettings", "Exception", "Protocol", "StrEnum", "Enum"}
 
 Rule = Callable[[Path, str], list[str]]
+
+
+@lru_cache(maxsize=4)
+def parsed(text: str) -> ast.Module:
+    """Python 3.11 counts the recursion of all threads together and may give up in between."""
+    for _ in range(5):
+        with suppress(SystemError):
+            return ast.parse(text)
+    return ast.parse(text)
 
 
 def python_files(root: Path) -> Iterator[Path]:
@@ -45,7 +56,7 @@ def unfinished(path: Path, text: str) -> list[str]:
 def names(path: Path, text: str) -> list[str]:
     """Modules and classes are nouns they own, not Managers, Helpers or second versions."""
     found = [path.stem] + [
-        node.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef)
+        node.name for node in ast.walk(parsed(text)) if isinstance(node, ast.ClassDef)
     ]
     return [
         f"{path}: the name {name!r} says nothing"
@@ -57,7 +68,7 @@ def names(path: Path, text: str) -> list[str]:
 def units(path: Path, text: str) -> list[str]:
     """A quantity that we name carries its unit: `_s _ms _bytes _tokens _usd`."""
     faults = []
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parsed(text)):
         if isinstance(node, ast.arg) and node.arg in BARE_QUANTITIES:
             faults.append(f"{path}:{node.lineno}: parameter {node.arg!r} has no unit")
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
@@ -75,7 +86,7 @@ def units(path: Path, text: str) -> list[str]:
 def excepts(path: Path, text: str) -> list[str]:
     """No bare except, and no broad one that swallows: it must log, raise or hand the error on."""
     faults = []
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parsed(text)):
         if not isinstance(node, ast.ExceptHandler):
             continue
         if node.type is None:
@@ -96,7 +107,7 @@ def excepts(path: Path, text: str) -> list[str]:
 def causes(path: Path, text: str) -> list[str]:
     """Inside an except, a new error is raised `from` its cause (`from None`: said on purpose)."""
     faults = []
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parsed(text)):
         if isinstance(node, ast.ExceptHandler):
             for inner in ast.walk(node):
                 if isinstance(inner, ast.Raise) and _is_new(inner) and inner.cause is None:
@@ -107,7 +118,7 @@ def causes(path: Path, text: str) -> list[str]:
 def tasks(path: Path, text: str) -> list[str]:
     """Background tasks are named and referenced."""
     faults = []
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parsed(text)):
         if isinstance(node, ast.Expr) and _is_create_task(node.value):
             faults.append(f"{path}:{node.lineno}: create_task whose result is dropped")
         if _is_create_task(node) and "name" not in _keywords(node):
@@ -119,7 +130,7 @@ def waits(path: Path, text: str) -> list[str]:
     """No asyncio.wait_for: in Python 3.11 it swallows a cancellation that comes with the result."""
     return [
         f"{path}:{node.lineno}: asyncio.wait_for, use `async with asyncio.timeout(...)`"
-        for node in ast.walk(ast.parse(text))
+        for node in ast.walk(parsed(text))
         if isinstance(node, ast.Attribute) and node.attr == "wait_for"
         if isinstance(node.value, ast.Name) and node.value.id == "asyncio"
     ]
@@ -127,7 +138,7 @@ def waits(path: Path, text: str) -> list[str]:
 
 def inheritance(path: Path, text: str) -> list[str]:
     """Compose: a class of ours inherits from a library or from its error/wire root only."""
-    tree = ast.parse(text)
+    tree = parsed(text)
     faults = []
     roots = {"Wire", "AIError"} | FOREIGN_BASES_OK
     local = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
@@ -143,7 +154,7 @@ def frozen(path: Path, text: str) -> list[str]:
     """Dataclasses are frozen and slotted, or say in one word why not (`# mutable`)."""
     faults = []
     lines = text.splitlines()
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parsed(text)):
         if not isinstance(node, ast.ClassDef):
             continue
         for mark in node.decorator_list:
@@ -172,7 +183,7 @@ def docstrings(path: Path, text: str) -> list[str]:
     """Every module says what it owns."""
     if not text.strip():
         return []
-    return [] if ast.get_docstring(ast.parse(text)) else [f"{path}: no module docstring"]
+    return [] if ast.get_docstring(parsed(text)) else [f"{path}: no module docstring"]
 
 
 RULES: tuple[Rule, ...] = (

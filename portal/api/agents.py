@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
 
@@ -58,18 +58,28 @@ async def log(
     return await logs.tail(desk, caller, name, lines=lines, words=words, level=level)
 
 
-@router.post(
-    "/{name}/{verb}",
-    summary="Restart, pause or resume an agent",
-    responses=may(403, 404, 409),
-    dependencies=[need("admin")],
-)
-async def control(
-    desk: At,
-    caller: Admin,
-    name: Name,
-    verb: Literal["start", "restart", "pause", "resume"],
-    key: Key = None,
-) -> crew.Told:
-    """An admin's hand on an agent: its window anew, or no further step until it may go on."""
-    return crew.Told(**await crew.control(desk, caller, name, verb, key=key))
+HAND: dict[str, Any] = {"responses": may(403, 404, 409), "dependencies": [need("admin")]}
+
+
+@router.post("/{name}/start", summary="Start an agent", **HAND)
+async def start(desk: At, caller: Admin, name: Name, key: Key = None) -> crew.Told:
+    """Its window anew, after it has ended or was given up (admin). 409 while it runs."""
+    return crew.Told(**await crew.control(desk, caller, name, "start", key=key))
+
+
+@router.post("/{name}/restart", summary="Restart an agent", **HAND)
+async def restart(desk: At, caller: Admin, name: Name, key: Key = None) -> crew.Told:
+    """Its window anew (admin). Its task goes on where the journal ends."""
+    return crew.Told(**await crew.control(desk, caller, name, "restart", key=key))
+
+
+@router.post("/{name}/pause", summary="Pause an agent", **HAND)
+async def pause(desk: At, caller: Admin, name: Name, key: Key = None) -> crew.Told:
+    """No further step until it may go on (admin)."""
+    return crew.Told(**await crew.control(desk, caller, name, "pause", key=key))
+
+
+@router.post("/{name}/resume", summary="Let an agent go on", **HAND)
+async def resume(desk: At, caller: Admin, name: Name, key: Key = None) -> crew.Told:
+    """It may go on (admin)."""
+    return crew.Told(**await crew.control(desk, caller, name, "resume", key=key))

@@ -7,14 +7,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
-from pydantic import AwareDatetime
 
 from base.audit import OutcomeWord, Risk
 from portal import ledger
 from portal.api.conversations import Cursor
 from portal.api.responses import may
 from portal.door import Admin, At, need
-from portal.shapes import Text
+from portal.shapes import Instant, Text
 
 router = APIRouter(tags=["audit"])
 #: The events' words, and those of the rows about the log itself.
@@ -33,8 +32,8 @@ async def audit(
     outcome: OutcomeWord | None = None,
     task: Annotated[Text | None, Query(max_length=100)] = None,
     words: Annotated[Text | None, Query(max_length=200)] = None,
-    since: AwareDatetime | None = None,
-    until: AwareDatetime | None = None,
+    since: Instant | None = None,
+    until: Instant | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: Cursor = None,
 ) -> ledger.AuditRows:
@@ -49,14 +48,14 @@ async def audit(
     "/audit/export",
     summary="Export the audit log",
     response_class=StreamingResponse,
-    responses=may(403),
+    responses=may(403, 404),
     dependencies=[need("admin")],
 )
 async def export(
     desk: At,
     caller: Admin,
-    since: AwareDatetime | None = None,
-    until: AwareDatetime | None = None,
+    since: Instant | None = None,
+    until: Instant | None = None,
 ) -> StreamingResponse:
     """The log as JSON Lines with hashes, signed heads and public key (admin); check the file
     anywhere by `ai-infra audit verify --file`.

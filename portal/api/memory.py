@@ -7,11 +7,11 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 
-from pai.shapes import Browse, Card, Collection, Found, Moment, Page, Tier
+from pai.shapes import Browse, Card, Collection, Found, Page, Tier
 from portal import feedback, memory
 from portal.api.responses import may
 from portal.door import Asking, At, Key, need
-from portal.shapes import EditMemory, Feedback, Forget, Remember, Search, Text
+from portal.shapes import EditMemory, Feedback, Forget, Instant, Remember, Search, Text
 
 router = APIRouter()
 #: ALGORITHM: what is about the whole way of working, most of what a PAI folder brings.
@@ -76,7 +76,7 @@ async def browse(
     agent: Annotated[Text | None, Query(max_length=100)] = None,
     kind: Annotated[Text | None, Query(max_length=40)] = None,
     phase: LearnedIn | None = None,
-    since: Moment | None = None,
+    since: Instant | None = None,
     order: Literal["newest", "used", "utility"] = "newest",
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: Annotated[str | None, Query(max_length=200)] = None,

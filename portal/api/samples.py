@@ -227,7 +227,7 @@ AUDIT: dict[str, Any] = {
     "prev_hash": "1b4f" * 16,
     "hash": "9e2c" * 16,
 }
-TOKENS: dict[str, Any] = {"token": "eyJhbGciOi…", "expires_at": LATER, "refresh_token": "Qm9f…"}
+TOKENS: dict[str, Any] = {"token": "eyJ…", "expires_at": LATER, "refresh_token": "Qm…"}
 #: What a webhook is sent.
 FINISHED: dict[str, Any] = {
     "id": DELIVERY_ID,

@@ -97,8 +97,10 @@ async def test_everything_dies_with_the_agent(
     try:
         wait_for("the sleepers", lambda: len(processes_with(f"{workspace}")) >= 1)
         wait_for("the sleeper", lambda: len(_named(word)) >= 1)
-        folders = set(Path("/tmp").glob(f"{box.PREFIX}*")) - before
-        assert _ours(folders)
+        fresh = set(Path("/tmp").glob(f"{box.PREFIX}*")) - before
+        below = {one.pid for one in psutil.Process(agent.pid).children(recursive=True)}
+        folders = {folder for folder in fresh if below & set(_ours({folder}))}
+        assert folders
     finally:
         agent.kill()
         agent.wait(10)

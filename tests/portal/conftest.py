@@ -22,6 +22,7 @@ import pytest_asyncio
 from present import unlimited
 
 from base import secrets_files, streams
+from base.approvals import ApprovalRequest
 from base.bus import Bus
 from base.errors import ConflictError
 from base.limit import Limiter, Rates
@@ -306,6 +307,15 @@ async def asked(portal: Portal, token: str, content: str = "hello") -> tuple[str
         )
         assert sent.status_code == 202, sent.text
         return made["id"], sent.json()
+
+
+def leave_asked(task_id: str, user_id: str) -> dict[str, Any]:
+    """What an approval's row says was asked for."""
+    asked_for = ApprovalRequest(
+        task_id=task_id, root_id=task_id, epoch=1, agent="code", user_id=user_id, call_id="c",
+        kind="tool", tool="shell", level=2,
+    )  # fmt: skip
+    return asked_for.model_dump(mode="json")
 
 
 def soon(seconds_s: float = 10.0) -> float:

@@ -20,3 +20,16 @@ def map_path_parameters(context: Any, path_parameters: dict[str, Any] | None) ->
             assert path_parameters is not None
             path_parameters[name] = THERE[name]
     return path_parameters
+
+
+@schemathesis.hook
+def filter_query(context: Any, query: dict[str, Any] | None) -> bool:
+    """What an operation has no parameter for is ignored, as on the whole web."""
+    known = {one.name for one in context.operation.query}
+    return not query or known.issuperset(query)
+
+
+@schemathesis.serializer("audio/wav", "audio/webm", "audio/ogg", "audio/mp4")
+def sound(context: Any, value: Any) -> bytes:
+    """A body of bytes, as it is."""
+    return value if isinstance(value, bytes) else str(value).encode()

@@ -15,7 +15,7 @@ from base.store import Store
 from portal.auth import ADMIN_ID
 from portal.scopes import SCOPES
 from portal.sessions import device
-from tests.portal.conftest import Portal, person
+from tests.portal.conftest import Portal, leave_asked, person
 from tests.portal.test_trail import everything, like, written
 
 NEW = "quite a new one"
@@ -314,9 +314,9 @@ async def test_an_admins_token_is_no_admin_without_that_scope(portal: Portal, st
         sent = client.post(f"/api/conversations/{where}/messages", json={"content": "x"}).json()
     await store.execute(
         "INSERT INTO approvals (task_id, user_id, agent, call_id, request, binding, subject, risk,"
-        " sentence, expires_at) VALUES ($1, $2, 'code', 'c', '{}', $3, $3, 'low', 's',"
+        " sentence, expires_at) VALUES ($1, $2, 'code', 'c', $4, $3, $3, 'low', 's',"
         " now() - interval '1 s')",
-        *(sent["task_id"], other.id, "0" * 64),
+        *(sent["task_id"], other.id, "0" * 64, leave_asked(sent["task_id"], other.id)),
     )
     with portal.client(token) as program:
         assert program.get("/api/approvals?all=true").json()["approvals"] == []

@@ -25,7 +25,7 @@ from portal import auth, door, problems
 from portal.auth import ADMIN_ID
 from portal.door import OPEN_PATHS
 from portal.scopes import ANY, SCOPES, SESSION
-from tests.portal.conftest import REPO, Person, Portal, asked, person
+from tests.portal.conftest import REPO, Person, Portal, asked, leave_asked, person
 from tests.portal.test_ws import close_code, socket
 
 #: Who may in besides `/api`, where the door asks everybody.
@@ -50,7 +50,10 @@ ADMIN_ONLY = {
     ("PATCH", "/api/users/{user_id}"),
     ("POST", "/api/users/{user_id}/link"),
     ("POST", "/api/auth/links"),
-    ("POST", "/api/agents/{name}/{verb}"),
+    ("POST", "/api/agents/{name}/start"),
+    ("POST", "/api/agents/{name}/restart"),
+    ("POST", "/api/agents/{name}/pause"),
+    ("POST", "/api/agents/{name}/resume"),
     ("GET", "/api/agents/{name}/logs"),
     ("POST", "/api/domains"),
     ("DELETE", "/api/domains/{domain_id}"),
@@ -277,9 +280,9 @@ async def belongings(portal: Portal, store: Store, owner: Person) -> dict[str, s
     approval_id = str(uuid.uuid4())
     await store.execute(
         "INSERT INTO approvals (id, task_id, user_id, agent, call_id, request, binding, subject,"
-        " risk, sentence, status, expires_at) VALUES ($1, $2, $3, 'code', 'c', '{}', $4, $4,"
+        " risk, sentence, status, expires_at) VALUES ($1, $2, $3, 'code', 'c', $5, $4, $4,"
         " 'low', 's', 'denied', now() + interval '1 hour')",
-        *(approval_id, sent["task_id"], owner.id, "0" * 64),
+        *(approval_id, sent["task_id"], owner.id, "0" * 64, leave_asked(sent["task_id"], owner.id)),
     )
     with portal.client(owner.token) as client:
         session_id = client.get("/api/auth/sessions").json()["sessions"][0]["id"]

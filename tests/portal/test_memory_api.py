@@ -35,6 +35,8 @@ class Keeper:
             case "recent":
                 memory = Memory(user_id=payload["user_id"], text="Look first.", phase="BUILD")
                 return {"memories": [memory.model_dump(mode="json")]}
+            case "about":
+                return {"cards": []}
             case "remember":
                 return {"ids": [one["id"] for one in payload["memories"]]}
             case "forget":

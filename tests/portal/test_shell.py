@@ -69,17 +69,17 @@ async def test_events_are_shown_as_they_happen_inside_the_frame(
         token = admin.headers["authorization"].removeprefix("Bearer ")
     _, sent = await asked(portal, token, "count the words")
     await stage.tell(sent["task_id"], Kind.TOOL, by="code", name="write", state="started",
-                     summary="<b>count.py</b>")  # fmt: skip
-    row = page.locator(".event", has_text="started write <b>count.py</b>")
+                     summary="<b>counts-here.py</b>")  # fmt: skip
+    row = page.locator(".event", has_text="started write <b>counts-here.py</b>")
     await expect(row).to_be_visible()
     await expect(row.locator("time")).not_to_contain_text("UTC")
     await page.get_by_label("Words").fill("no such words")
     await expect(page.get_by_text("Nothing fits these filters.")).to_be_visible()
-    await page.get_by_label("Words").fill("count.py")
+    await page.get_by_label("Words").fill("counts-here.py")
     await expect(page.locator(".event")).to_have_count(1)
     await page.get_by_role("button", name="Pause").click()
     await stage.tell(sent["task_id"], Kind.TOOL, by="code", name="read", state="started",
-                     summary="count.py again")  # fmt: skip
+                     summary="counts-here.py again")  # fmt: skip
     await page.wait_for_timeout(400)
     await expect(page.locator(".event")).to_have_count(1)
     await page.get_by_role("button", name="Go on").click()
