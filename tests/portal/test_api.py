@@ -224,7 +224,7 @@ async def test_cancel_retry_steer_and_control_go_to_their_services(
         assert (await post("/api/agents/code/pause")).json() == {"ok": True}
         assert "stopped" in problem(await post("/api/agents/qa/resume"), 409)["detail"]
         problem(await post("/api/agents/nobody/pause"), 404)
-        problem(await post("/api/agents/code/explode"), 422)
+        problem(await post("/api/agents/code/explode"), 404)
     assert [one["verb"] for one in stage.asked] == [
         "cancel",
         "steer",
