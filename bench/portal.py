@@ -45,6 +45,8 @@ WATCH_JS = """() => {
     childList: true, subtree: true, characterData: true });
 }"""
 ANSWERS = ".answer:last-of-type, .thread"
+#: A model that thinks for a minute: meanwhile the answer's pieces come from here.
+SLOW = 'Say hello.\n```rehearsal\n{"say":"Hello.","delay_ms":60000}\n```'
 SCRIPT = 'Say hello.\n```rehearsal\n{"say":"Hello."}\n```'
 SETTLE_S = 70.0
 
@@ -68,10 +70,9 @@ async def chunks(
     page: Page, made: Installation, client: httpx.Client, count: int, per_s: float
 ) -> list[float]:
     """Milliseconds from the wire to the page, for each piece of one long answer."""
-    sent = post(client, SCRIPT, effort="minimal")
-    wait_task(client, sent["task_id"])
+    sent = post(client, SLOW, effort="minimal")
     user_id, conversation_id = client.get("/api/auth/me").json()["id"], sent["conversation_id"]
-    root_id = str(uuid.uuid4())  # an answer of a task that no one else works on
+    root_id = sent["task_id"]
     await page.goto(f"{made.url}/chat/{conversation_id}")
     await page.wait_for_function("window.benchReady")
     await page.evaluate(WATCH_JS % ANSWERS)
@@ -97,6 +98,7 @@ async def chunks(
     await page.wait_for_function(f"window.benchSeen[{count - 1}]", timeout=30_000)
     seen: dict[str, float] = await page.evaluate("window.benchSeen")
     await bus.close()
+    client.post(f"/api/tasks/{root_id}/cancel").raise_for_status()
     return [seen[number] - told[number] for number in told]
 
 
