@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from html import escape
 from typing import Any
@@ -102,7 +103,9 @@ async def sure(question: str, more: str, word: str, *, bad: bool = True) -> bool
                 "unelevated no-caps autofocus"
             ).classes("danger" if bad else "main")
     answer = await asked
-    asked.delete()
+    if not asked.is_deleted:
+        with suppress(ValueError):  # what it stood in was drawn anew meanwhile
+            asked.delete()
     return bool(answer)
 
 

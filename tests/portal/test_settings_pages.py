@@ -161,8 +161,8 @@ async def test_theme_zone_tokens_and_a_session_that_is_ended(
     await expect(page.get_by_role("button", name="grace@test.example")).to_contain_text("invited")
     assert (await page.request.get(link)).ok
     await page.get_by_role("button", name="grace@test.example").click()
-    await page.get_by_role("button", name="Deactivate").click()
-    await page.get_by_role("button", name="Deactivate").last.click()
+    await page.get_by_role("button", name="Deactivate", exact=True).click()
+    await page.get_by_role("button", name="Deactivate", exact=True).last.click()
     row = page.get_by_role("button", name="grace@test.example")
     await expect(row).to_contain_text("deactivated")
     assert (await page.request.get(link)).status == 401

@@ -85,7 +85,7 @@ async def test_a_dead_program_keeps_window_code_and_last_words(session: Windows)
     await session.open(program("code", 1), program("qa", 5, ("sh", "-c", "echo I broke; exit 7")))
     pane = await seen_dead(session, "qa")
     assert (pane.exit_code, pane.index) == (7, 5)
-    for _ in range(100):  # tmux may see the end before it has read all that was said
+    for _ in range(400):  # tmux may see the end before it has read all that was said
         if await session.last_words(pane):
             break
         await asyncio.sleep(0.05)
