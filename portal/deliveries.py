@@ -32,6 +32,8 @@ WAITS_S = (1.0, 10.0, 60.0, 600.0, 3_600.0, 21_600.0)
 DEAD_FAILURES = 20
 HOOKS_AT_ONCE = 8
 SWEEP_S = 30.0
+#: A portal that was killed may hold the lock until PostgreSQL misses it: the next one asks again.
+LOCK_S = 5.0
 TIDY_S = 3_600.0
 AGAIN_S = 1.0
 KEEP_DAYS = 30
@@ -92,7 +94,7 @@ class Deliveries:
             finally:
                 if held is not None:
                     await held.release()
-            await asyncio.sleep(AGAIN_S if held is not None else SWEEP_S)
+            await asyncio.sleep(AGAIN_S if held is not None else LOCK_S)
 
     async def _work(self) -> None:
         under_way: dict[asyncio.Task[None], str] = {}

@@ -31,6 +31,8 @@ CONFIG = Path(__file__).resolve().parent.parent / "config" / "tmux.conf"
 NO_TMUX = "tmux is not installed; install it with: sudo apt-get install tmux"
 CALL_LIMIT_S = 5.0
 REAP_S = 0.05
+#: So often a program that is dead and has no exit code yet is looked at again.
+REAP_LOOKS = 4
 _FIELDS = (
     "pid", "session_name", "window_index", "pane_index", "pane_id", "pane_pid", "pane_dead",
     "pane_dead_status", "pane_dead_signal", "window_name",
@@ -100,10 +102,15 @@ class Windows:
     async def look(self) -> Sight:
         """All windows, by one tmux call. Never raises: what it cannot tell is UNKNOWN."""
         sight = await self._look()
-        if sight.server_pid and any(_unreaped(pane) for pane in sight.panes.values()):
-            # tmux 3.3a can miss a SIGCHLD; another one makes it reap and learn the exit code.
-            with contextlib.suppress(OSError):
-                os.kill(sight.server_pid, signal.SIGCHLD)
+        for _ in range(REAP_LOOKS):
+            unsaid = [p for p in sight.panes.values() if p.dead and p.exit_code is None]
+            if not unsaid or not sight.server_pid:
+                break
+            # It ended between tmux's answer and our look, or has left its terminal and still ends;
+            # and tmux 3.3a can miss a SIGCHLD: another one makes it reap.
+            if any(_state(pane.pid) == "Z" for pane in unsaid):
+                with contextlib.suppress(OSError):
+                    os.kill(sight.server_pid, signal.SIGCHLD)
             await asyncio.sleep(REAP_S)
             sight = await self._look()
         return sight
@@ -259,10 +266,6 @@ def _pane(row: Sequence[str]) -> Pane:
     return Pane(
         name=row[9], index=int(row[2]), target=row[4], pid=pid, dead=dead, exit_code=exit_code
     )
-
-
-def _unreaped(pane: Pane) -> bool:
-    return pane.dead and pane.exit_code is None and _state(pane.pid) == "Z"
 
 
 def _state(pid: int) -> str:

@@ -24,6 +24,8 @@ CODE = """\
 '''Counts the lines of Python files.'''
 import pathlib
 
+pytestmark = pytest.mark.xdist_group("path")  # one installation, one story
+
 def lines(folder: str) -> int:
     return sum(len(p.read_text().splitlines()) for p in pathlib.Path(folder).rglob('*.py'))
 
@@ -273,6 +275,7 @@ def test_every_listing_speaks_json(made: Installation) -> None:
         made.cli(*line, check=line != ["doctor"])
     assert json.loads(made.cli("status", "--json").stdout)["state"] == "up"
     assert "sandbox" in made.cli("doctor", check=False).stdout
+    made.cli("ask", "--effort", "minimal", "Hi")
     assert "plan" in made.cli("events").stdout
 
 

@@ -16,6 +16,8 @@ import redis
 from installation import Installation, installation, post, wait_task
 from present import wait_for
 
+pytestmark = pytest.mark.xdist_group("survival")  # one installation
+
 BRISK = {
     "heartbeat_s": "1",
     "lease_s": "6",

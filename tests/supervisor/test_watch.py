@@ -18,6 +18,8 @@ from base.bus import Bus
 from base.deadline import Deadline
 from base.errors import ConflictError, InputError, UnknownAgentError
 
+pytestmark = pytest.mark.xdist_group("watch")  # one home
+
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Home]:

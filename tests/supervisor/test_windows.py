@@ -17,7 +17,7 @@ from stand_ins import need_tmux
 from base.errors import WindowsError
 from base.settings import Settings
 from supervisor import layout, windows
-from supervisor.windows import Pane, Presence, Program, Windows
+from supervisor.windows import _FORMAT, Pane, Presence, Program, Windows
 
 SLEEP = ("sleep", "300")
 
@@ -194,6 +194,24 @@ async def test_an_exit_code_that_tmux_missed_is_asked_for_again(session: Windows
         await session.open(program(f"w{turn}"))
         os.kill((await session.look()).panes[f"w{turn}"].pid, signal.SIGKILL)
         assert (await seen_dead(session, f"w{turn}")).exit_code == -9
+
+
+async def test_what_ends_while_it_is_looked_at_has_its_exit_code(
+    session: Windows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await session.open(program("other", 0), program("ends", 1, ("cat",)))
+    pane = (await session.look()).panes["ends"]
+    before = await session._tmux("list-panes", "-a", "-F", _FORMAT)
+    tmux(session, "send-keys", "-t", pane.target, "C-d")
+    assert (await seen_dead(session, "ends")).exit_code == 0
+    answer, answers = session._tmux, [before]
+
+    async def late(*command: str) -> list[str]:
+        return answers.pop() if answers else await answer(*command)
+
+    monkeypatch.setattr(session, "_tmux", late)
+    seen = (await session.look()).panes["ends"]
+    assert (seen.dead, seen.exit_code) == (True, 0)
 
 
 def test_the_layout_is_the_seed_plans(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from pai.embed import Embedder
 from workers.embed import TEXTS_MAX
 from workers.vectors_cache import KEEP_S, Cache
 
+pytestmark = pytest.mark.xdist_group("embed")  # one worker
+
 ROOT = Path(__file__).parent.parent.parent
 Process = subprocess.Popen[bytes]
 

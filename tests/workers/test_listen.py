@@ -22,6 +22,8 @@ from workers import device
 from workers.folder import check_whisper
 from workers.listen import Spoken, Whisper
 
+pytestmark = pytest.mark.xdist_group("listen")  # one worker
+
 Process = subprocess.Popen[bytes]
 
 
