@@ -140,7 +140,7 @@ def inheritance(path: Path, text: str) -> list[str]:
     """Compose: a class of ours inherits from a library or from its error/wire root only."""
     tree = parsed(text)
     faults = []
-    roots = {"Wire", "AIError"} | FOREIGN_BASES_OK
+    roots = {"Ask", "Wire", "AIError"} | FOREIGN_BASES_OK
     local = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
     for node in local.values():
         for base in node.bases:
