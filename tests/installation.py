@@ -96,7 +96,9 @@ class Installation:
     def client(self) -> httpx.Client:
         """A signed-in API client of the local owner."""
         headers = {"Authorization": f"Bearer {self.token()}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
+        return httpx.Client(
+            base_url=self.url, headers=headers, timeout=30, trust_env=False, verify=False
+        )
 
     def workspace(self, user_id: str, name: str = "main") -> Path:
         script = (

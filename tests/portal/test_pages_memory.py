@@ -167,7 +167,9 @@ async def test_memory_is_looked_through_and_changed_over_rest(
     theirs = memory("Not yours.", user_id=ADMIN_ID)
     await made.client.remember(mine, theirs, memory("Lamps glow.", user_id=somebody.id, kind="odd"))
     headers = {"Authorization": f"Bearer {somebody.token}"}
-    async with httpx.AsyncClient(base_url=portal.url, headers=headers, timeout=20) as client:
+    async with httpx.AsyncClient(
+        base_url=portal.url, verify=False, headers=headers, timeout=20
+    ) as client:
         found: list[str] = []
         query: dict[str, Any] = {"limit": 1, "tier": ["warm", "hot"], "order": "utility"}
         while True:

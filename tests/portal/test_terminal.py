@@ -110,7 +110,7 @@ def window(monkeypatch: pytest.MonkeyPatch, portal: Portal) -> Iterator[Window]:
 async def planted(stage: Stage, bus: Bus, store: Store, portal: Portal) -> str:
     """A task, its parts, events, a dead letter and log lines, all with the payload; the task."""
     headers = {"Authorization": f"Bearer {auth.local_token(portal.settings)}"}
-    async with httpx.AsyncClient(base_url=portal.url, headers=headers) as client:
+    async with httpx.AsyncClient(base_url=portal.url, verify=False, headers=headers) as client:
         made = (await client.post("/api/conversations", json={"title": EVIL})).json()
         body = {"content": EVIL}
         path = f"/api/conversations/{made['id']}/messages"
