@@ -10,8 +10,10 @@ from pathlib import Path
 class Box:
     """root: what the folders below are under. state: the broker's own record (sites, history).
 
-    acme_url None: certbot's own default (Let's Encrypt). http_port, https_port: where nginx
-    listens, for the probes. acme_ca: a file with the roots to trust for ACME and for probes.
+    acme_url None: certbot's own default (Let's Encrypt). http_port, https_port, listen: where
+    nginx listens ("" is every IPv4 address), for the sites and for the probes. acme_ca: a file
+    with the roots to trust for ACME and for git. folders: what may be deployed from. git_hosts:
+    hosts of this network that may be cloned from; the rest must be public.
     """
 
     root: Path = Path("/")
@@ -27,3 +29,10 @@ class Box:
     http_port: int = 80
     https_port: int = 443
     addresses: tuple[str, ...] = field(default=())
+    nginx_pid: Path = Path("/run/nginx.pid")
+    nginx_logs: Path = Path("/var/log/nginx")
+    nginx_user: str = "www-data"
+    listen: tuple[str, ...] = ("", "[::]")
+    folders: tuple[Path, ...] = (Path("/var/lib/ai-infra/workspaces"), Path("/var/www"))
+    git_hosts: tuple[str, ...] = ()
+    staging: Path = Path("/var/tmp")
