@@ -15,7 +15,7 @@ from base.hostname import hostname
 from base.messages import Wire
 
 Host = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(hostname)]
-Label = Annotated[str, Field(pattern=r"^(?!-)[a-z0-9-]{1,63}(?<!-)$")]
+Label = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,120}$")]
 Identity = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,100}$")]
 Challenge = Literal["http-01", "dns-01"]
@@ -87,14 +87,14 @@ class Folder(Ask):
     """Files of a folder of the agents' workspaces or of the web roots."""
 
     kind: Literal["folder"] = "folder"
-    path: Annotated[str, Field(pattern=r"^/[^\0]{1,1000}$")]
+    path: Annotated[str, Field(pattern=r"^/[^\x00]{1,1000}$")]
 
 
 class Git(Ask):
     """A checkout of `ref` (the default branch without one)."""
 
     kind: Literal["git"] = "git"
-    url: Annotated[str, Field(pattern=r"^https://[^\s\0@]{3,1000}$")]
+    url: Annotated[str, Field(pattern=r"^https://[^\s\x00@]{3,1000}$")]
     ref: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,200}$")] | None = None
     folder: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,200}$")] | None = None
 
