@@ -23,7 +23,6 @@ import crossplane
 from base.errors import ConflictError
 from provision.box import Box
 from provision.disk import point, sync, write
-from provision.owner import Owner
 from provision.spec import Spec, dump, load
 from provision.template import Templates
 
@@ -65,10 +64,10 @@ class Generations:
         specs = {one["domain"]: load(one) for one in raw["specs"]}
         return Generation(id=generation, specs=specs, problems=raw["problems"])
 
-    def draw(self, one: Generation, templates: Templates, owner: Owner) -> dict[str, str]:
+    def draw(self, one: Generation, templates: Templates) -> dict[str, str]:
         """The text of each file."""
         files = templates.shared()
-        files["sites-available/default.conf"] = templates.default(taken=owner.ports)
+        files["sites-available/default.conf"] = templates.default()
         files["sites-available/generation.conf"] = templates.generation(self._folder / one.id)
         for spec in one.specs.values():
             files[f"sites-available/{spec.domain}.conf"] = templates.site(spec)
@@ -120,21 +119,21 @@ class Generations:
             lines += unified_diff(was, now, f"a/{name}", f"b/{name}")
         return "".join(lines)
 
-    def hook(self) -> None:
-        """Lead nginx to `current`. Raises ConflictError when its nginx.conf reads no folder that
-        we may put a file into.
+    def hook(self) -> Path | None:
+        """Lead nginx to `current`; the file, when it was not there before. Raises ConflictError
+        when this nginx.conf reads no folder that a file may be put into.
         """
         self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         places = [self._box.nginx / folder / HOOK for folder in ("sites-enabled", "conf.d")]
         if any(place.exists() for place in places):
-            return
+            return None
         for place in places:
             if place.parent.is_dir():
                 # A glob: nginx takes it that there is no generation yet.
                 write(place, f"include {self._link}/*.conf;\n".encode())
                 payload = crossplane.parse(str(self._box.nginx / "nginx.conf"), check_ctx=False)
                 if any(Path(one["file"]) == place for one in payload["config"]):
-                    return
+                    return place
                 place.unlink()
         raise ConflictError(
             f"{self._box.nginx}/nginx.conf includes neither sites-enabled nor conf.d"

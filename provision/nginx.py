@@ -19,6 +19,7 @@ from provision.child import command
 from provision.template import Server
 
 LOOK_S = 0.02
+GENERATION = re.compile(r"\d{8}T\d{12}-[0-9a-f]{6}")
 ID_HOST = "generation.ai-infra.invalid"
 
 
@@ -57,30 +58,31 @@ def master(box: Box) -> int | None:
 async def reload(box: Box, generation: str | None, deadline: Deadline) -> bool:
     """Whether new workers serve `generation` and no old one takes connections any more.
 
-    generation None: none of ours is in use. False: the deadline passed, so nginx kept its old
-    configuration. Raises NotRunningError.
+    generation None: none of ours is in use. False: nginx complained or the deadline passed, so
+    it keeps its old configuration. Raises NotRunningError.
     """
     pid = master(box)
     if pid is None:
         raise NotRunningError("nginx does not run; start it and ask again")
-    before = _workers(pid)
+    before, said = _workers(pid), complaint(box)
     os.kill(pid, signal.SIGHUP)
-    async with httpx.AsyncClient(trust_env=False, timeout=2.0) as client:
-        while not deadline.passed:
-            if await serving(box, client) == generation and not any(map(_takes, before)):
-                return True
-            await asyncio.sleep(LOOK_S)
+    while not deadline.passed and complaint(box) == said:
+        if await serving(box) == generation and not any(map(_takes, before)):
+            return True
+        await asyncio.sleep(LOOK_S)
     return False
 
 
-async def serving(box: Box, client: httpx.AsyncClient) -> str | None:
+async def serving(box: Box) -> str | None:
     """The generation that answers now."""
     url = f"http://{reached(box)}:{box.http_port}/id"
     try:
-        answer = await client.get(url, headers={"Host": ID_HOST, "Connection": "close"})
+        async with httpx.AsyncClient(trust_env=False, verify=False, timeout=2.0) as client:
+            answer = await client.get(url, headers={"Host": ID_HOST})
     except httpx.HTTPError:
         return None
-    return answer.text.strip() if answer.status_code == 200 else None
+    said = answer.text.strip() if answer.status_code == 200 else ""
+    return said if GENERATION.fullmatch(said) else None
 
 
 def reached(box: Box) -> str:

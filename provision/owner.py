@@ -60,6 +60,13 @@ class Owner:
     def ports(self) -> frozenset[int]:
         return frozenset(server.port for server in self.servers)
 
+    def addresses(self, port: int) -> tuple[str, ...]:
+        """Where the owner's sites listen at that port on one address alone: whoever comes there
+        reaches only servers that listen there, too.
+        """
+        found = (one.address for one in self.servers if one.port == port and one.address)
+        return tuple(dict.fromkeys(f"[{one}]" if ":" in one else one for one in found))
+
     def serving(self, name: str, ports: Collection[int]) -> Server | None:
         """The owner's server that answers to that very name, at one of those ports."""
         return next((one for one in self.servers if name in one.names and one.port in ports), None)

@@ -37,11 +37,10 @@ async def prove(
     """The present configuration with `domain` as `after` says (None: gone), tried.
 
     generation: the name of the new one. Raises InputError and ConflictError; nothing that is in
-    use was touched.
+    use was touched. Wants the hook in place.
     """
     if after is not None:
         check(after, box)
-    generations.hook()
     old = generations.read(generations.current())
     own = owner.read(box, generations.root)
     specs = {name: spec for name, spec in old.specs.items() if name != domain}
@@ -67,11 +66,11 @@ class _Trials:
         generation: str,
     ) -> None:
         self._box, self._generations, self._owner = box, generations, own
-        self._templates = Templates(box, server, generations.root)
+        self._templates = Templates(box, server, generations.root, own)
         self._generation = generation
 
     def draw(self, one: Generation) -> dict[str, str]:
-        return self._generations.draw(one, self._templates, self._owner)
+        return self._generations.draw(one, self._templates)
 
     async def refused(
         self, specs: Mapping[str, Spec], problems: Mapping[str, str] | None = None

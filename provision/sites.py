@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,12 +25,14 @@ from provision.generations import Generation, Generations
 from provision.owner import Owner
 from provision.proof import prove
 from provision.spec import FRONT, Spec
+from provision.verb import Tell
 
 __all__ = ["Change", "Sites", "Spec"]
 
-#: Switch, reload and look must be through by then, else the way back begins.
-FORTH_S = 8.0
-BACK_S = 8.0
+#: Reload and look must be through by then, else the way back begins: together below 10 s.
+FORTH_S = 5.5
+RELOAD_S = 4.0
+BACK_S = 4.0
 LOOK_AGAIN_S = 0.3
 
 
@@ -46,9 +48,9 @@ class Sites:
         *,
         who: str = "",
         why: str = "",
-        tell: Callable[[str], None] = lambda step: None,
+        tell: Tell | None = None,
     ) -> None:
-        self._box, self._who, self._why, self._tell = box, who, why, tell
+        self._box, self._who, self._why, self._hears = box, who, why, tell
         self._generations = Generations(box)
         self._changes = Changes(box.state / "nginx")
 
@@ -115,7 +117,13 @@ class Sites:
 
     async def plan(self, domain: str, after: Spec | None) -> list[str]:
         """What a change to `after` would do, changing nothing; raises what the change would."""
-        proof = await prove(self._box, self._generations, domain, after, "dry-run")
+        with self._alone():
+            hook = self._generations.hook()
+            try:
+                proof = await prove(self._box, self._generations, domain, after, "dry-run")
+            finally:
+                if hook is not None:
+                    hook.unlink()
         diff = self._generations.diff(self._now(), proof.new, proof.files)
         return [
             f"nginx takes the configuration; sites of ours in it: {len(proof.new.served)}",
@@ -140,7 +148,8 @@ class Sites:
             await self._recover()
             started_s, at = time.monotonic(), datetime.now(UTC)
             old, change_id = self._now(), new_id(at)
-            self._tell("trying the configuration")
+            await self._tell("trying the configuration")
+            self._generations.hook()
             proof = await prove(self._box, self._generations, domain, after, change_id)
             new, own, notes = proof.new, proof.owner, proof.notes
             if nginx.master(self._box) is None:
@@ -159,12 +168,12 @@ class Sites:
                 diff=self._generations.diff(old, new, proof.files),
                 notes=notes,
             )
-            self._tell("looking at the sites as they are")
+            await self._tell("looking at the sites as they are")
             before = await looks.look(looks.targets(self._box, old.served, own)) if probe else {}
             self._generations.add(new, proof.files)
             self._changes.begin(change)
             try:
-                self._tell("switching")
+                await self._tell("switching")
                 self._generations.switch(new.id)
                 said = await self._forth(new, own, before, probe)
             except BaseException as error:
@@ -180,13 +189,13 @@ class Sites:
     ) -> list[str]:
         """Reload and look; raises ConflictError for what must be taken back."""
         deadline = Deadline.after(FORTH_S)
-        self._tell("reloading nginx")
-        if not await nginx.reload(self._box, new.id, Deadline.after(FORTH_S / 2)):
+        await self._tell("reloading nginx")
+        if not await nginx.reload(self._box, new.id, Deadline.after(RELOAD_S)):
             said = nginx.complaint(self._box)
             raise ConflictError(f"nginx did not take the new configuration: {said}")
         if not probe:
             return []
-        self._tell("looking at all sites")
+        await self._tell("looking at all sites")
         wanted = looks.targets(self._box, new.served, own)
         while True:
             seen = await looks.look(wanted)
@@ -198,13 +207,15 @@ class Sites:
             await asyncio.sleep(LOOK_AGAIN_S)
 
     async def _back(self, change: Change, started_s: float, why: str) -> None:
-        self._tell("going back to what was before")
+        await self._tell("going back to what was before")
         back_s = time.monotonic()
         self._generations.switch(change.old)
         notes = (*change.notes, why)
         try:
             if not await nginx.reload(self._box, change.old, Deadline.after(BACK_S)):
-                notes = (*notes, "nginx did not answer with the old configuration in time")
+                now = await nginx.serving(self._box)
+                if now != change.old:
+                    notes = (*notes, "nginx did not take the old configuration in time")
         except AIError as error:
             notes = (*notes, str(error))
         self._changes.end(
@@ -229,6 +240,10 @@ class Sites:
         return self._changes.one(change.id)
 
     # Small things ------------------------------------------------------------------------------
+
+    async def _tell(self, step: str) -> None:
+        if self._hears is not None:
+            await self._hears(step)
 
     def _now(self) -> Generation:
         return self._generations.read(self._generations.current())

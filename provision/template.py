@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from provision.box import Box
+from provision.owner import Owner
 from provision.spec import Spec
 
 FOLDER = Path(__file__).resolve().parent.parent / "nginx"
@@ -41,10 +41,13 @@ class Server:
 
 
 class Templates:
-    """root: the folder of generations; all that is drawn speaks of `root/current`."""
+    """root: the folder of generations; all that is drawn speaks of `root/current`. owner: what
+    else stands in nginx's configuration; None: nothing.
+    """
 
-    def __init__(self, box: Box, server: Server, root: Path) -> None:
+    def __init__(self, box: Box, server: Server, root: Path, owner: Owner | None = None) -> None:
         self._box, self._server, self._root = box, server, root
+        self._owner = owner or Owner(servers=(), writes=(), hosts=())
         self._jinja = Environment(
             loader=FileSystemLoader([FOLDER, FOLDER / "sites-available"]),
             undefined=StrictUndefined,
@@ -58,9 +61,9 @@ class Templates:
         """The files that all sites have in common, by their path in a generation."""
         return {name: self._draw(name) for name in SHARED}
 
-    def default(self, *, taken: Collection[int] = ()) -> str:
-        """taken: ports on which the owner's sites listen; who is unknown there is theirs."""
-        box = self._box
+    def default(self) -> str:
+        """Where the owner's sites listen, who is unknown is theirs."""
+        box, taken = self._box, self._owner.ports
         return self._draw(
             "sites-available/default.conf",
             defaults_http=() if box.http_port in taken else self._at(box.http_port),
@@ -89,7 +92,8 @@ class Templates:
         return self._draw("nginx.conf", user=box.nginx_user, pid=box.nginx_pid)
 
     def _at(self, port: int) -> tuple[str, ...]:
-        found = [one for one in self._box.listen if self._server.ipv6 or not one.startswith("[")]
+        wanted = dict.fromkeys((*self._box.listen, *self._owner.addresses(port)))
+        found = (one for one in wanted if self._server.ipv6 or not one.startswith("["))
         return tuple(f"{one}:{port}" if one else str(port) for one in found)
 
     def _draw(self, name: str, **values: Any) -> str:
