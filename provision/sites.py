@@ -82,6 +82,11 @@ class Sites:
         self._ours(domain)
         return await self._make("remove", domain, None)
 
+    async def withdraw(self, domain: str) -> Change:
+        """`remove` for the installer, which may take the portal's own front away, too."""
+        self.spec(domain)
+        return await self._make("remove", domain, None)
+
     async def enable(self, domain: str) -> Change:
         return await self._make("enable", domain, replace(self.spec(domain), enabled=True))
 

@@ -31,11 +31,14 @@ exec "$@"
 """
 
 
-async def faults(box: Box, owner: Owner, root: Path, generation: Path | None) -> str | None:
+async def faults(
+    box: Box, owner: Owner, root: Path, generation: Path | None, *, main: Path | None = None
+) -> str | None:
     """nginx's own words against the whole configuration with `generation` in use, or None.
 
     root: the folder of generations. generation None: with none of ours, the owner's alone.
-    Raises SandboxError when the trial itself cannot be made: then nothing may be switched.
+    main: tried in the place of nginx.conf. Raises SandboxError when the trial itself cannot be
+    made: then nothing may be switched.
     """
     hosts = box.state / "nginx" / "trial-hosts"
     lines = [HOSTS.read_text() if HOSTS.exists() else "127.0.0.1 localhost"]
@@ -57,6 +60,8 @@ async def faults(box: Box, owner: Owner, root: Path, generation: Path | None) ->
             inside = root / "generations" / "trial"
             argv += ["--ro-bind", str(generation), str(inside)]
             argv += ["--symlink", "generations/trial", str(root / "current")]
+    if main is not None:
+        argv += ["--ro-bind", str(main), str(box.nginx / "nginx.conf")]
     argv += ["nginx", "-t", "-q", "-c", str(box.nginx / "nginx.conf")]
     try:
         ended = await command(argv, deadline_s=TRIAL_S)

@@ -1,0 +1,189 @@
+"""The portal's front through a real nginx; nginx.conf and the package's page, there and back."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+from nginx_rig import Ground, ground, make_box, program, unverified
+from websockets.sync.client import connect
+from websockets.sync.server import ServerConnection, serve
+
+from base.errors import ForbiddenError
+from portal.limits import BODY_MAX_BYTES, LARGER_BYTES
+from provision import front, template
+from provision.sites import Sites
+from provision.spec import Spec
+
+__all__ = ["ground"]
+
+
+def test_the_sizes_are_the_portals() -> None:
+    assert template.BODY_BYTES == BODY_MAX_BYTES
+    assert dict(template.LARGER_BYTES) == {path: n for (_, path), n in LARGER_BYTES.items()}
+
+
+def specs(ground: Ground, upstream: str) -> list[Spec]:
+    made = Spec(
+        domain="ai.example",
+        kind="portal",
+        upstream=upstream,
+        challenge_root=ground.box.state / "challenges",
+        **ground.certificate("ai.example", "api.example"),
+    )
+    return [made, replace(made, domain="api.example", kind="api")]
+
+
+def declared(ground: Ground, path: str, length_bytes: int) -> str:
+    """The head of the answer to a body of that length, of which nothing is sent."""
+    with (
+        socket.create_connection(("127.0.0.1", ground.box.https_port), timeout=10) as plain,
+        unverified().wrap_socket(plain, server_hostname="ai.example") as secured,
+    ):
+        head = f"POST {path} HTTP/1.1\r\nHost: ai.example\r\nContent-Length: {length_bytes}\r\n\r\n"
+        secured.sendall(head.encode())
+        return secured.recv(4_000).decode()
+
+
+async def many(ground: Ground, path: str, count: int) -> list[httpx.Response]:
+    """That many requests as fast as they go, on few connections."""
+    url = f"https://127.0.0.1:{ground.box.https_port}{path}"
+    limits = httpx.Limits(max_connections=8)
+    named = {"sni_hostname": "ai.example"}
+    async with httpx.AsyncClient(verify=unverified(), trust_env=False, limits=limits) as client:
+        asked = (
+            client.get(url, headers={"Host": "ai.example"}, extensions=named) for _ in range(count)
+        )
+        return await asyncio.gather(*asked)
+
+
+async def test_the_portal_and_the_api(ground: Ground) -> None:
+    with program("portal") as (upstream, asked):
+        made = specs(ground, upstream)
+        assert await front.lay(ground.box, made, check=True) == [
+            "portal at ai.example",
+            "api at api.example",
+        ]
+        assert Sites(ground.box).specs(front=True) == []
+        await front.lay(ground.box, made)
+        assert await front.lay(ground.box, made) == []
+        assert Sites(ground.box).specs() == []
+        with pytest.raises(ForbiddenError):
+            await Sites(ground.box).remove("ai.example")
+        page = ground.get("ai.example", tls=True, headers={"X-Forwarded-For": "1.2.3.4"})
+        assert page.text == "portal"
+        assert page.headers["x-frame-options"] == "SAMEORIGIN"
+        assert asked[-1]["x-forwarded-proto"] == "https"
+        assert asked[-1]["x-forwarded-for"] == "127.0.0.1"
+        assert asked[-1]["host"] == f"ai.example:{ground.box.https_port}"
+        assert ground.get("ai.example").status_code == 301
+        assert ground.get("api.example", tls=True).status_code == 404
+        assert ground.get("api.example", "/api/health/live", tls=True).text == "portal"
+        for path, most in {
+            "/api/conversations": BODY_MAX_BYTES,
+            "/api/attachments": 50_000_000,
+        }.items():
+            body = b"x" * min(most, 2_000_000)
+            kept = ground.get("ai.example", path, tls=True, method="POST", content=body)
+            assert kept.status_code == 200, path
+            refused = declared(ground, path, most + 1)
+            assert refused.startswith("HTTP/1.1 413"), path
+            assert "application/problem+json" in refused
+        answers = await many(ground, "/api/x", 60)
+        often = [one for one in answers if one.status_code == 429]
+        assert len(often) > 5
+        assert often[0].json()["detail"] == "too many requests from this address"
+        assert often[0].headers["retry-after"] == "1"
+        assert ground.get("ai.example", "/", tls=True).status_code == 200
+    starting = ground.get("ai.example", "/", tls=True)
+    assert (starting.status_code, starting.json()["status"]) == (503, 503)
+
+
+async def test_sockets_and_streams_pass_at_once(ground: Ground) -> None:
+    def echo(socket_: ServerConnection) -> None:
+        for said in socket_:
+            socket_.send(f"{said} {socket_.request.headers['X-Real-IP']}")  # type: ignore[union-attr]
+
+    with serve(echo, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        port = server.socket.getsockname()[1]
+        await front.lay(ground.box, specs(ground, f"http://127.0.0.1:{port}")[:1])
+        at = socket.create_connection(("127.0.0.1", ground.box.https_port), timeout=10)
+        with connect("wss://ai.example/ws", sock=at, ssl=unverified(), proxy=None) as talking:
+            talking.send("hello")
+            assert talking.recv(timeout=10) == "hello 127.0.0.1"
+        server.shutdown()
+        thread.join()
+    first, end = asyncio.Event(), asyncio.Event()
+
+    async def stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readuntil(b"\r\n\r\n")
+        if b"/api/events" in asked:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
+            await writer.drain()
+            first.set()
+            await end.wait()
+        else:
+            writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(stream, "127.0.0.1", 0) as plain:
+        port = plain.sockets[0].getsockname()[1]
+        await front.lay(ground.box, specs(ground, f"http://127.0.0.1:{port}")[:1])
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", ground.box.https_port, ssl=unverified(), server_hostname="ai.example"
+        )
+        writer.write(b"GET /api/events HTTP/1.1\r\nHost: ai.example\r\n\r\n")
+        started_s = time.monotonic()
+        await first.wait()
+        async with asyncio.timeout(5):
+            while b"data: 1" not in await reader.readline():
+                pass
+        assert time.monotonic() - started_s < 5  # the stream is still open
+        end.set()
+        writer.close()
+
+
+async def test_a_fresh_machine_gets_our_nginx_conf_and_its_own_back(tmp_path: Path) -> None:
+    ground = Ground(box=make_box(tmp_path))
+    nginx, conf = ground.box.nginx, ground.box.nginx / "nginx.conf"
+    shutil.copy("/etc/nginx/nginx.conf", conf)
+    shutil.copy("/etc/nginx/sites-available/default", nginx / "sites-available" / "default")
+    (nginx / "sites-enabled" / "default").symlink_to("../sites-available/default")
+    packaged = conf.read_bytes()
+    said = await front.lay(ground.box, [], check=True)
+    assert len(said) == 2
+    assert conf.read_bytes() == packaged
+    await front.lay(ground.box, [])
+    assert conf.read_bytes().startswith(front.OURS)
+    assert list((nginx / "sites-enabled").iterdir()) == []
+    assert await front.lay(ground.box, []) == []
+    ground.start()
+    try:
+        await Sites(ground.box).apply(ground.static("one.example"))
+        await front.remove(ground.box)
+    finally:
+        ground.stop()
+    assert conf.read_bytes() == packaged
+    assert (nginx / "sites-enabled" / "default").is_symlink()
+    assert sorted(path.name for path in nginx.iterdir()) == [
+        *("conf.d", "mime.types", "modules-enabled", "nginx.conf"),
+        *("sites-available", "sites-enabled"),
+    ]
+    assert list((nginx / "conf.d").iterdir()) == []
+
+
+async def test_an_nginx_conf_that_somebody_changed_stays(tmp_path: Path) -> None:
+    box = make_box(tmp_path)
+    theirs = Path("/etc/nginx/nginx.conf").read_text() + "# mine\n"
+    (box.nginx / "nginx.conf").write_text(theirs)
+    assert await front.lay(box, []) == []
+    assert (box.nginx / "nginx.conf").read_text() == theirs
