@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from base.errors import ConflictError
 
 
 def write(path: Path, data: bytes, *, mode: int = 0o644) -> None:
@@ -40,3 +45,15 @@ def sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def alone(lock: Path, what: str) -> Iterator[None]:
+    """One at a time on this machine; the kernel lets go for who dies. Raises ConflictError."""
+    lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConflictError(f"another change of {what} is under way") from error
+        yield

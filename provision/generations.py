@@ -77,7 +77,8 @@ class Generations:
     def lay(self, one: Generation, files: Mapping[str, str], folder: Path) -> None:
         """Write it into `folder`, which is made; the workers must be able to read it."""
         for name in ("", "conf.d", "snippets", "sites-available", "sites-enabled"):
-            (folder / name).mkdir(mode=0o755, parents=True, exist_ok=True)
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            (folder / name).chmod(0o755)
         for name, text in files.items():
             write(folder / name, text.encode())
         for spec in one.served:
@@ -123,7 +124,9 @@ class Generations:
         """Lead nginx to `current`; the file, when it was not there before. Raises ConflictError
         when this nginx.conf reads no folder that a file may be put into.
         """
-        self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for folder in (self.root, self._folder):
+            folder.chmod(0o755)
         places = [self._box.nginx / folder / HOOK for folder in ("sites-enabled", "conf.d")]
         if any(place.exists() for place in places):
             return None

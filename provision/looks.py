@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 
@@ -17,6 +19,8 @@ from provision.spec import Spec
 
 LOOK_S = 2.0
 AT_ONCE = 20
+FETCH_S = 20.0
+AGENT = "ai-infra-probe"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +76,8 @@ def targets(box: Box, specs: Iterable[Spec], owner: Owner) -> list[Target]:
 async def look(wanted: Iterable[Target]) -> dict[Target, Seen]:
     """All of them, some at a time; each has LOOK_S."""
     gate = asyncio.Semaphore(AT_ONCE)
-    trusting = ssl.create_default_context()
-    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
     async with httpx.AsyncClient(
-        verify=trusting, trust_env=False, timeout=LOOK_S, follow_redirects=False
+        verify=_trusting(), trust_env=False, timeout=LOOK_S, follow_redirects=False
     ) as client:
 
         async def one(target: Target) -> tuple[Target, Seen]:
@@ -135,10 +137,40 @@ def silent(seen: Mapping[Target, Seen]) -> list[str]:
     ]
 
 
+async def fetched(box: Box, spec: Spec, path: Path, file: Path) -> str | None:
+    """None: that path of the site comes back as it lies in `file`; else what came."""
+    tls = spec.certificate is not None
+    scheme, port = ("https", box.https_port) if tls else ("http", box.http_port)
+    url = f"{scheme}://{nginx.reached(box)}:{port}/{quote(str(path))}"
+    headers = {"Host": spec.domain, "Accept-Encoding": "identity", "User-Agent": AGENT}
+    wanted, got = hashlib.sha256(file.read_bytes()).digest(), hashlib.sha256()
+    try:
+        async with (
+            httpx.AsyncClient(verify=_trusting(), trust_env=False, timeout=FETCH_S) as client,
+            client.stream(
+                "GET", url, headers=headers, extensions={"sni_hostname": spec.domain}
+            ) as answer,
+        ):
+            async for piece in answer.aiter_raw():
+                got.update(piece)
+    except httpx.HTTPError as error:
+        return f"{spec.domain} gives no answer ({error or type(error).__name__})"
+    if answer.status_code != 200:
+        return f"{spec.domain}/{path} answers {answer.status_code}"
+    return None if got.digest() == wanted else f"{spec.domain}/{path} is not what was deployed"
+
+
+def _trusting() -> ssl.SSLContext:
+    """Looks at certificates itself, or not at all: the owner's may be self-signed."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
 async def _seen(client: httpx.AsyncClient, target: Target) -> Seen:
     address = f"[{target.address}]" if ":" in target.address else target.address
     url = f"{'https' if target.tls else 'http'}://{address}:{target.port}/"
-    headers = {"Host": target.name, "Connection": "close", "User-Agent": "ai-infra-probe"}
+    headers = {"Host": target.name, "Connection": "close", "User-Agent": AGENT}
     try:
         async with (
             asyncio.timeout(LOOK_S),

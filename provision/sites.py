@@ -9,18 +9,19 @@ Nothing of the owner's is written; what the owner has is looked at before and af
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 
 from base.deadline import Deadline
 from base.errors import AIError, ConflictError, ForbiddenError, NotFoundError, NotRunningError
 from provision import looks, nginx
 from provision.box import Box
-from provision.changes import Change, Changes, new_id
+from provision.changes import KEPT_MAX, Change, Changes, new_id
+from provision.disk import alone
 from provision.generations import Generation, Generations
 from provision.owner import Owner
 from provision.proof import prove
@@ -69,9 +70,9 @@ class Sites:
         """Sites of ours that are set aside, with nginx's words; tried again at each change."""
         return self._now().problems
 
-    def history(self) -> list[Change]:
+    def history(self, most: int = KEPT_MAX) -> list[Change]:
         """The newest first."""
-        return list(self._changes.all())
+        return list(islice(self._changes.all(), most))
 
     async def apply(self, spec: Spec, *, probe: bool = True) -> Change:
         """Serve it as it says now, whether it was there or not. The same again: reloads."""
@@ -259,17 +260,8 @@ class Sites:
             raise ForbiddenError(f"{domain} is the portal's own name; it stays")
         return spec
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One change at a time on this machine; the kernel lets go for who dies."""
-        lock = self._box.state / "nginx" / "lock"
-        lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with lock.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ConflictError("another change of the sites is under way") from error
-            yield
+    def _alone(self) -> AbstractContextManager[None]:
+        return alone(self._box.state / "nginx" / "lock", "the sites")
 
 
 def _ms(since_s: float) -> int:

@@ -34,3 +34,9 @@ class Verb(Generic[Request]):
     run: Callable[[Request, Box, By, Tell], Awaitable[dict[str, Any]]]
     deadline_s: float = 300.0
     alone: bool = True
+
+
+def named(by: By) -> str:
+    """Who asked, for the records of what was changed."""
+    parts = (by.user_id or by.role, by.agent and f"agent {by.agent}", by.task_id)
+    return ", ".join(part for part in parts if part)
