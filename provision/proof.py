@@ -18,7 +18,7 @@ from provision import allowed, nginx, owner, trial
 from provision.box import Box
 from provision.generations import Generation, Generations
 from provision.spec import Spec, check
-from provision.template import Templates
+from provision.template import Server, Templates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ class _Trials:
         box: Box,
         generations: Generations,
         own: owner.Owner,
-        server: nginx.Server,
+        server: Server,
         generation: str,
     ) -> None:
         self._box, self._generations, self._owner = box, generations, own

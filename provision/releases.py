@@ -56,7 +56,7 @@ class Release:
 
 class Releases:
     """who: for the record. owner: the user in whose workspaces a folder must lie (None: in
-    anybody's). tell: hears each step. All but `list` raise NotFoundError for a site that is not
+    anybody's). tell: hears each step. All but `known` raise NotFoundError for a site that is not
     there and ConflictError for one that is not static, or after everything is as it was.
     """
 
@@ -98,7 +98,7 @@ class Releases:
                 files=count.files,
                 bytes=count.bytes,
             )
-            before = self.list(domain)
+            before = self.known(domain)
             return await self._serve(spec, release, [release, *before])
 
     async def previous(self, domain: str) -> Release:
@@ -106,9 +106,9 @@ class Releases:
         spec = self._static(domain)
         with self._alone(domain):
             before = self._before(domain)
-            return await self._serve(spec, before, [before, *self.list(domain)[2:]])
+            return await self._serve(spec, before, [before, *self.known(domain)[2:]])
 
-    def list(self, domain: str) -> list[Release]:
+    def known(self, domain: str) -> list[Release]:
         """The one that is served first, then what was served before it."""
         known: list[Release] = []
         with suppress(FileNotFoundError):
@@ -211,7 +211,7 @@ class Releases:
             await asyncio.sleep(LOOK_AGAIN_S)
 
     def _before(self, domain: str) -> Release:
-        known = self.list(domain)
+        known = self.known(domain)
         if len(known) < 2:
             raise ConflictError(f"{domain} has no release before the present one")
         return known[1]

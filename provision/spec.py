@@ -90,7 +90,9 @@ def dump(spec: Spec) -> dict[str, Any]:
 def load(raw: dict[str, Any]) -> Spec:
     """What `dump` wrote."""
     paths = {"root", "certificate", "key", "challenge_root"}
-    found = {key: Path(v) if key in paths and v is not None else v for key, v in raw.items()}
+    found: dict[str, Any] = {
+        key: Path(v) if key in paths and v is not None else v for key, v in raw.items()
+    }
     return Spec(**{**found, "names": tuple(raw["names"])})
 
 

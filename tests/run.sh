@@ -10,6 +10,10 @@ COMMANDS=(tmux git bwrap socat setpriv redis-server rg chromium ps espeak-ng)
 PACKAGES+=(netcat-openbsd openssh-client iputils-ping curl wget binutils iproute2 perl)
 COMMANDS+=(nc ssh ping curl wget strings ip perl)
 
+# A real nginx, as an ordinary process on high ports.
+PACKAGES+=(nginx)
+COMMANDS+=(nginx)
+
 missing() {
     for index in "${!COMMANDS[@]}"; do
         command -v "${COMMANDS[$index]}" >/dev/null || echo "${PACKAGES[$index]}"

@@ -74,13 +74,18 @@ async def test_releases_follow_each_other_and_go_back(ground: Ground) -> None:
     await releases.deploy("one.example", folder(ground, "new"))
     await releases.previous("one.example")
     assert ground.get("one.example").text == "5"  # not the one that was rolled back from
+    for _ in range(2):
+        await releases.previous("one.example")
+    assert ground.get("one.example").text == "3"
     with pytest.raises(ConflictError, match="no release before"):
-        for _ in range(9):
-            await releases.previous("one.example")
+        await releases.previous("one.example")
     print("figure switch_ms", made[-1].switch_ms)
 
 
-async def test_what_does_not_come_back_is_taken_back(ground: Ground) -> None:
+async def test_what_does_not_come_back_is_taken_back(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("provision.releases.VERIFY_S", 0.5)
     releases = await served(ground)
     await releases.deploy("one.example", folder(ground, "good"))
     # Somebody has nginx serve that name from elsewhere: what was deployed is not seen.
@@ -109,7 +114,6 @@ async def test_whose_site_and_whose_folder(ground: Ground) -> None:
     await Releases(ground.box, owner="u1").deploy("one.example", source)
     for path in (
         "/etc",
-        "/",
         str(ground.box.root / "workspaces"),
         source.path + "/../../../../state",
     ):

@@ -121,7 +121,7 @@ def test_a_planted_directive_is_refused(tmp_path: Path, planted: str) -> None:
     file = tmp_path / "a.example.conf"
     file.write_text(text)
     allowed.check(file, spec, box, box.nginx / "ai-infra")
-    for place in ("    location ~ /\\. {", "    ssl_certificate "):
+    for place in ("    location ~ /\\.", "    ssl_certificate "):
         assert place in text
         file.write_text(text.replace(place, f"    {planted}\n{place}", 1))
         with pytest.raises(ConflictError, match="may not stand"):
