@@ -15,7 +15,7 @@ import crossplane
 from base.errors import ConflictError
 from base.verbs import UPSTREAM
 from provision.box import Box
-from provision.spec import PLAIN, Spec
+from provision.spec import ANY, PLAIN, Spec
 
 Check = Callable[[list[str]], bool]
 _URL = re.compile(r"https://(\$host(:\d{2,5})?|[a-z0-9.-]+)\$request_uri")
@@ -85,10 +85,9 @@ def _rules(spec: Spec, box: Box, root: Path) -> dict[str, Check]:
     ports = {str(box.http_port), str(box.https_port)}
     shared = (root / "current" / "snippets", root / "current" / "conf.d")
     hosts = set(spec.hosts)
+    flags = {"ssl", "http2"} | ({"default_server"} if spec.domain == ANY else set())
     return {
-        "listen": lambda args: (
-            args[0].rpartition(":")[2] in ports and set(args[1:]) <= {"ssl", "http2"}
-        ),
+        "listen": lambda args: args[0].rpartition(":")[2] in ports and set(args[1:]) <= flags,
         "server_name": lambda args: set(args) == hosts,
         "access_log": lambda args: _within(args[0], box.nginx_logs) and len(args) == 1,
         "root": lambda args: args[0] == str(spec.challenge_root) or _within(args[0], box.www),

@@ -141,7 +141,7 @@ def _link_record(box: Box) -> Path:
 
 
 def main(
-    portal: Annotated[str | None, typer.Option(help="The portal's name.")] = None,
+    portal: Annotated[str | None, typer.Option(help="The portal's name, _ for any.")] = None,
     api: Annotated[str | None, typer.Option(help="A name for the API alone.")] = None,
     upstream: Annotated[str, typer.Option(help="Where the portal listens.")] = (
         "http://127.0.0.1:8000"
@@ -149,17 +149,19 @@ def main(
     certificate: Annotated[Path | None, typer.Option(help="With its chain.")] = None,
     key: Annotated[Path | None, typer.Option()] = None,
     challenges: Annotated[Path | None, typer.Option(help="certbot's webroot.")] = None,
+    state: Annotated[Path | None, typer.Option(help="The broker's own folder.")] = None,
     check: Annotated[bool, typer.Option(help="Only say what would change.")] = False,
     gone: Annotated[bool, typer.Option("--remove", help="Leave nginx as it was found.")] = False,
 ) -> None:
     """Lay the portal's front into nginx. Prints {"changed": [what]}."""
+    box = replace(Box(), state=state) if state else Box()
     base = Spec(domain=portal or "", kind="portal", upstream=upstream)
     base = replace(base, certificate=certificate, key=key)
     base = replace(base, challenge_root=challenges) if challenges else base
     specs = [base] if portal else []
     specs += [replace(base, domain=api, kind="api")] if api else []
     try:
-        said = asyncio.run(remove(Box()) if gone else lay(Box(), specs, check=check))
+        said = asyncio.run(remove(box) if gone else lay(box, specs, check=check))
     except AIError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error

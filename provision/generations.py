@@ -23,7 +23,7 @@ import crossplane
 from base.errors import ConflictError
 from provision.box import Box
 from provision.disk import point, sync, write
-from provision.spec import Spec, dump, load
+from provision.spec import ANY, Spec, dump, load
 from provision.template import Templates
 
 HOOK = "zz-ai-infra.conf"
@@ -67,7 +67,9 @@ class Generations:
     def draw(self, one: Generation, templates: Templates) -> dict[str, str]:
         """The text of each file."""
         files = templates.shared()
-        files["sites-available/default.conf"] = templates.default()
+        files["sites-available/default.conf"] = templates.default(
+            any_name=any(spec.domain == ANY for spec in one.served)
+        )
         files["sites-available/generation.conf"] = templates.generation(self._folder / one.id)
         for spec in one.specs.values():
             files[f"sites-available/{spec.domain}.conf"] = templates.site(spec)

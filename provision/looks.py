@@ -59,13 +59,10 @@ def targets(box: Box, specs: Iterable[Spec], owner: Owner) -> list[Target]:
     here = nginx.reached(box)
     found: dict[Target, None] = {}
     for spec in specs:
-        found[Target(name=spec.domain, address=here, port=box.http_port, tls=False, spec=spec)] = (
-            None
-        )
+        name = _ask_for(spec.hosts)
+        found[Target(name=name, address=here, port=box.http_port, tls=False, spec=spec)] = None
         if spec.certificate is not None:
-            found[
-                Target(name=spec.domain, address=here, port=box.https_port, tls=True, spec=spec)
-            ] = None
+            found[Target(name=name, address=here, port=box.https_port, tls=True, spec=spec)] = None
     for server in owner.servers:
         address = server.address or "127.0.0.1"
         name = _ask_for(server.names)
@@ -117,7 +114,7 @@ def wrong(target: Target, seen: Seen, box: Box) -> str | None:
     if target.tls and spec.certificate is not None and seen.leaf != _leaf(spec.certificate):
         return f"{target} shows another certificate than {spec.certificate}"
     if spec.certificate is not None and not target.tls:
-        wanted = f"https://{spec.domain}{'' if box.https_port == 443 else f':{box.https_port}'}/"
+        wanted = f"https://{target.name}{'' if box.https_port == 443 else f':{box.https_port}'}/"
     elif spec.kind == "redirect":
         wanted = f"https://{spec.target}/"
     else:

@@ -15,6 +15,8 @@ from provision.box import Box
 #: portal and api are the product's own front; people's sites are of the other kinds.
 Kind = Literal["static", "proxy", "redirect", "portal", "api"]
 FRONT: frozenset[str] = frozenset({"portal", "api"})
+#: The portal of a machine without a domain answers to every name that nobody else has.
+ANY = "_"
 #: What may stand in a path that is written into a configuration: nothing that nginx reads.
 PLAIN = re.compile(r"/[A-Za-z0-9._/+-]{0,500}")
 NAMES_MAX = 50
@@ -29,10 +31,10 @@ _NEEDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """names: served like `domain`. root: of static, upstream: of proxy (a port of this machine),
-    target: of redirect (a host). certificate None: the site answers on http alone; else http
-    leads to https. challenge_root: where certbot's webroot answers lie. enabled False: kept,
-    not served.
+    """domain: ANY for the portal of a machine without one. names: served like `domain`. root: of
+    static, upstream: of proxy (a port of this machine), target: of redirect (a host).
+    certificate None: the site answers on http alone; else http leads to https. challenge_root:
+    where certbot's webroot answers lie. enabled False: kept, not served.
     """
 
     domain: str
@@ -55,6 +57,8 @@ class Spec:
 def check(spec: Spec, box: Box) -> None:
     """Raises InputError for a site that our templates must not be filled with."""
     for name in spec.hosts:
+        if spec.kind == "portal" and spec.hosts == (ANY,):
+            break
         try:
             same = hostname(name) == name
         except ValueError as error:

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from provision.box import Box
 from provision.owner import Owner
-from provision.spec import Spec
+from provision.spec import ANY, Spec
 
 FOLDER = Path(__file__).resolve().parent.parent / "nginx"
 SHARED = (
@@ -26,6 +26,7 @@ SHARED = (
 )
 #: What the portal takes in one request, in step with portal/limits.py (a test compares them).
 BODY_BYTES = 1_000_000
+DEPLOY_BYTES = 200_000_000
 LARGER_BYTES = (("/api/attachments", 50_000_000), ("/api/voice/transcriptions", 10_000_000))
 #: No value has a character that ends a word of nginx's language.
 _WORD = re.compile(r"[A-Za-z0-9._:/+\[\]-]*")
@@ -61,9 +62,10 @@ class Templates:
         """The files that all sites have in common, by their path in a generation."""
         return {name: self._draw(name) for name in SHARED}
 
-    def default(self) -> str:
-        """Where the owner's sites listen, who is unknown is theirs."""
-        box, taken = self._box, self._owner.ports
+    def default(self, *, any_name: bool = False) -> str:
+        """Where the owner's sites listen, who is unknown is theirs. any_name: else the portal's."""
+        box = self._box
+        taken = {box.http_port, box.https_port} if any_name else self._owner.ports
         return self._draw(
             "sites-available/default.conf",
             defaults_http=() if box.http_port in taken else self._at(box.http_port),
@@ -84,6 +86,8 @@ class Templates:
             kind=spec.kind,
             http=self._at(self._box.http_port),
             https=self._at(self._box.https_port),
+            default_http=spec.domain == ANY and self._box.http_port not in self._owner.ports,
+            default_https=spec.domain == ANY and self._box.https_port not in self._owner.ports,
         )
 
     def main(self) -> str:
@@ -108,6 +112,7 @@ class Templates:
             "hybrid": server.openssl >= (3, 5),
             "body_bytes": BODY_BYTES,
             "larger_bytes": LARGER_BYTES,
+            "deploy_bytes": DEPLOY_BYTES,
         }
         for value in values.values():
             _plain(value)

@@ -41,15 +41,19 @@ def specs(ground: Ground, upstream: str) -> list[Spec]:
     return [made, replace(made, domain="api.example", kind="api")]
 
 
-def declared(ground: Ground, path: str, length_bytes: int) -> str:
-    """The head of the answer to a body of that length, of which nothing is sent."""
+def declared(ground: Ground, path: str, length_bytes: int, *, wait: bool = True) -> str:
+    """The head of the answer to a body of that length, of which nothing is sent; "" for none."""
     with (
         socket.create_connection(("127.0.0.1", ground.box.https_port), timeout=10) as plain,
         unverified().wrap_socket(plain, server_hostname="ai.example") as secured,
     ):
         head = f"POST {path} HTTP/1.1\r\nHost: ai.example\r\nContent-Length: {length_bytes}\r\n\r\n"
         secured.sendall(head.encode())
-        return secured.recv(4_000).decode()
+        secured.settimeout(10 if wait else 0.5)
+        try:
+            return secured.recv(4_000).decode()
+        except TimeoutError:
+            return ""
 
 
 async def many(ground: Ground, path: str, count: int) -> list[httpx.Response]:
@@ -96,6 +100,9 @@ async def test_the_portal_and_the_api(ground: Ground) -> None:
             refused = declared(ground, path, most + 1)
             assert refused.startswith("HTTP/1.1 413"), path
             assert "application/problem+json" in refused
+        deploy = "/api/domains/0b9ea2cc-2bd4-4d7b-9a9b-1c8b6a9a3f10/deploy"
+        assert declared(ground, deploy, 200_000_001).startswith("HTTP/1.1 413")
+        assert not declared(ground, deploy, 200_000_000, wait=False).startswith("HTTP/1.1 413")
         answers = await many(ground, "/api/x", 60)
         often = [one for one in answers if one.status_code == 429]
         assert len(often) > 5
@@ -104,6 +111,25 @@ async def test_the_portal_and_the_api(ground: Ground) -> None:
         assert ground.get("ai.example", "/", tls=True).status_code == 200
     starting = ground.get("ai.example", "/", tls=True)
     assert (starting.status_code, starting.json()["status"]) == (503, 503)
+
+
+async def test_a_portal_without_a_domain_answers_to_every_name(tmp_path: Path) -> None:
+    ground = Ground(box=make_box(tmp_path))
+    ground.start()
+    try:
+        with program("portal") as (upstream, asked):
+            files = ground.certificate("portal.invalid")
+            await front.lay(
+                ground.box, [Spec(domain="_", kind="portal", upstream=upstream, **files)]
+            )
+            await Sites(ground.box).apply(ground.static("one.example"))
+            assert ground.get("192.0.2.1", tls=True).text == "portal"
+            assert asked[-1]["host"] == f"192.0.2.1:{ground.box.https_port}"
+            assert ground.get("one.example").text == "this is one.example"
+            led = ground.get("203.0.113.5", "/x").headers["location"]
+            assert led == f"https://203.0.113.5:{ground.box.https_port}/x"
+    finally:
+        ground.stop()
 
 
 async def test_sockets_and_streams_pass_at_once(ground: Ground) -> None:
