@@ -14,7 +14,9 @@ import pytest
 from nginx_rig import Ground, ground, make_box, program, unverified
 
 from base.errors import ConflictError, InputError, NotFoundError, NotRunningError
+from provision import trial
 from provision.box import Box
+from provision.owner import Owner
 from provision.sites import Sites
 from provision.spec import Spec, check
 
@@ -299,6 +301,11 @@ async def test_the_trial_writes_nothing(ground: Ground, tmp_path: Path) -> None:
     )
     sites = Sites(ground.box)
     await sites.plan("one.example", ground.static("one.example"))
+    assert list(evil.iterdir()) == []
+    unknown = Owner(servers=(), writes=(), hosts=())  # as if nobody had told what is written
+    said = await trial.faults(ground.box, unknown, ground.box.nginx / "ai-infra", None)
+    assert said is not None
+    assert "Read-only file system" in said
     assert list(evil.iterdir()) == []
     plain = ["nginx", "-t", "-q", "-c", str(ground.box.nginx / "nginx.conf")]
     subprocess.run(plain, check=True, timeout=20)
