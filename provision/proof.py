@@ -21,6 +21,9 @@ from provision.spec import Spec, check
 from provision.template import Server, Templates
 
 
+UNREADABLE = " (the trial reads what root owns or everybody may read: is the file somebody else's?)"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
     """new: what nginx takes, drawn as `files`. notes: what was set aside."""
@@ -102,6 +105,7 @@ async def _problems(
         if await trials.refused(specs, still) is None:
             return still
     if (words := await trials.owners_fault()) is not None:
+        words += UNREADABLE if "Permission denied" in words else ""
         raise ConflictError(f"nothing was changed: nginx refuses a file that is not ours: {words}")
     rest = {name: spec for name, spec in specs.items() if name != domain}
     problems = {}
