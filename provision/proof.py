@@ -20,7 +20,6 @@ from provision.generations import Generation, Generations
 from provision.spec import Spec, check
 from provision.template import Server, Templates
 
-
 UNREADABLE = " (the trial reads what root owns or everybody may read: is the file somebody else's?)"
 
 

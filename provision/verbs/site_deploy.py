@@ -19,7 +19,8 @@ async def run(request: SiteDeploy, box: Box, by: By, tell: Tell) -> dict[str, An
     own = by.role == "user" or by.agent is not None
     owner = (by.user_id or "") if own else None
     releases = Releases(box, who=named(by), owner=owner, tell=tell)
-    return {"release": shown(await releases.deploy(request.domain, request.source))}
+    made = shown(await releases.deploy(request.domain, request.source))
+    return {"release": made.pop("id"), **made}
 
 
 VERB = Verb(

@@ -413,7 +413,8 @@ async def test_the_verbs(ground: Ground) -> None:
     assert plan[1] == "serve them at one.example instead of nothing"
     by = By(user_id="u1", agent="infra", task_id="t1")
     said = await site_deploy.VERB.run(ask, ground.box, by, tell)
-    assert said["release"]["who"] == "u1, agent infra, t1"
+    assert said["who"] == "u1, agent infra, t1"
+    assert said["release"] == Releases(ground.box).current("one.example")
     assert ground.get("one.example").text == "by verb"
     assert "fetching a file through nginx" in steps
     with pytest.raises(ForbiddenError):
