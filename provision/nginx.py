@@ -64,10 +64,10 @@ async def reload(box: Box, generation: str | None, deadline: Deadline) -> bool:
     pid = master(box)
     if pid is None:
         raise NotRunningError("nginx does not run; start it and ask again")
-    before, said = _workers(pid), complaint(box)
+    before, said = workers(pid), complaint(box)
     os.kill(pid, signal.SIGHUP)
     while not deadline.passed and complaint(box) == said:
-        if await serving(box) == generation and not any(map(_takes, before)):
+        if await serving(box) == generation and not any(map(takes, before)):
             return True
         await asyncio.sleep(LOOK_S)
     return False
@@ -101,7 +101,8 @@ def complaint(box: Box) -> str:
     return next((line for line in reversed(lines) if "[emerg]" in line), "it says nothing")
 
 
-def _workers(pid: int) -> tuple[int, ...]:
+def workers(pid: int) -> tuple[int, ...]:
+    """Those of that master."""
     with suppress(OSError):
         return tuple(
             int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -109,7 +110,7 @@ def _workers(pid: int) -> tuple[int, ...]:
     return ()
 
 
-def _takes(worker: int) -> bool:
+def takes(worker: int) -> bool:
     """Whether it still takes connections: a worker that leaves says so in its title."""
     try:
         return b"shutting down" not in Path(f"/proc/{worker}/cmdline").read_bytes() and (

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from present import need, wait_for
 
+from provision import nginx
 from provision.box import Box
 from provision.spec import Spec
 from provision.template import Server, Templates
@@ -54,7 +55,11 @@ class Ground:
             child.wait(20)
 
     def reload(self) -> None:
-        os.kill(int(self.box.nginx_pid.read_text()), signal.SIGHUP)
+        """Until no worker of before takes connections any more."""
+        pid = int(self.box.nginx_pid.read_text())
+        before = nginx.workers(pid)
+        os.kill(pid, signal.SIGHUP)
+        wait_for("new workers", lambda: not any(map(nginx.takes, before)))
 
     def owner(self, name: str, text: str) -> Path:
         """A site of the owner's in sites-enabled; nginx has not read it yet."""
