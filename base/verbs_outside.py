@@ -28,7 +28,9 @@ Address = Annotated[str, Field(pattern=r"^https?://[^\s\x00]{3,2000}$")]
 
 def repository_path(value: str) -> str:
     """`value` when it names a file of a repository. Raises ValueError."""
-    if any(part in {"", ".", "..", ".git"} for part in value.split("/")) or not _PATH.fullmatch(value):
+    if any(part in {"", ".", "..", ".git"} for part in value.split("/")) or not _PATH.fullmatch(
+        value
+    ):
         raise ValueError(f"{value!r} is no path in a repository")
     return value
 

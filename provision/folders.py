@@ -166,13 +166,14 @@ def _entered(path: Path) -> Iterator[tuple[int, Path]]:
     real = _real(path)
     number = os.open("/", FOLDER)
     try:
-        for part in real.parts[1:]:
-            deeper = os.open(part, FOLDER, dir_fd=number)
-            os.close(number)
-            number = deeper
+        try:
+            for part in real.parts[1:]:
+                deeper = os.open(part, FOLDER, dir_fd=number)
+                os.close(number)
+                number = deeper
+        except OSError as error:
+            raise ConflictError(f"{path} is not there, or is no folder") from error
         yield number, real
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ConflictError(f"{path} is not there") from error
     finally:
         os.close(number)
 

@@ -24,7 +24,9 @@ from base.errors import ConflictError
 from base.redact import redact
 
 #: Runs in git's own shell, which takes the token from its environment.
-ASK = '!f() { test "$1" = get && echo username=x-access-token && echo "password=$AI_GIT_TOKEN"; }; f'
+ASK = (
+    '!f() { test "$1" = get && echo username=x-access-token && echo "password=$AI_GIT_TOKEN"; }; f'
+)
 REMOTE_S, LOCAL_S = 240.0, 120.0
 PLAIN, PROGRAM = "100644", "100755"
 TOLD_CHARS = 600
@@ -92,7 +94,11 @@ class Repo:
     async def commit(self, ref: str) -> str | None:
         """The commit that `ref` names, None for none."""
         try:
-            return (await self._git("rev-parse", "-q", "--verify", f"{ref}^{{commit}}")).decode().strip()
+            return (
+                (await self._git("rev-parse", "-q", "--verify", f"{ref}^{{commit}}"))
+                .decode()
+                .strip()
+            )
         except ConflictError:
             return None
 

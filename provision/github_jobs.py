@@ -6,7 +6,6 @@ What became of each is kept in the broker's state, one JSON file a repository.
 from __future__ import annotations
 
 import difflib
-import json
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -144,13 +143,17 @@ class Jobs:
         for path in state.both:
             here, there = await mirror.versions(path)
             differ[path] = _difference(here, there)
+        return {**self.about(name), "differ": differ}
+
+    def about(self, name: str) -> dict[str, Any]:
+        """What outside.toml says of it and how its last run went."""
+        one = self.one(name)
         return {
             "name": name,
             "repository": self.outside().full_name(one),
             "kind": one.kind,
             "schedule": one.schedule,
-            **state.model_dump(mode="json"),
-            "differ": differ,
+            **self.state(name).model_dump(mode="json"),
         }
 
     async def _github(self, tell: Tell) -> Github:
@@ -234,16 +237,22 @@ class Jobs:
         return self._folder / f"{name}.json"
 
 
+async def quiet(_step: str) -> None:
+    """For a dry run, whose steps are its answer."""
+
+
 def told(done: Done) -> dict[str, Any]:
     """A run as its answer."""
-    left = dict(list(done.left.items())[:100])
+    left = {
+        path.encode(errors="replace").decode(): why for path, why in list(done.left.items())[:100]
+    }
     return {
         "commit": done.commit,
         "pushed": len(done.pushed),
         "taken": len(done.taken),
-        "files": list((*done.pushed, *done.taken))[:100],
+        "files": [*done.pushed, *done.taken][:100],
         "left_out": len(done.left),
-        "left": json.loads(json.dumps(left)),
+        "left": left,
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fnmatch import fnmatch
 
-from base.redact import redact
+from base.redact import KEY_BLOCK, redact
 
 #: Files that hold secrets or keys by their nature: never pushed, whatever is in them.
 BY_NAME = (
@@ -52,6 +52,8 @@ def found(path: str, data: bytes) -> Leak | None:
     if redact(text) == text:
         return None
     lines = tuple(
-        number for number, line in enumerate(text.split("\n"), 1) if redact(line) != line
+        number
+        for number, line in enumerate(text.split("\n"), 1)
+        if KEY_BLOCK in line or redact(line) != line
     )
     return Leak(path=path, lines=lines or (1,))

@@ -70,9 +70,7 @@ class Mirror:
             return Done(commit=made, pushed=done.pushed, left=now.left, both={})
         raise ConflictError("the branch at GitHub keeps moving; try again later")
 
-    async def sync(
-        self, settled: Mapping[str, Side], tell: Tell, *, dry_run: bool = False
-    ) -> Done:
+    async def sync(self, settled: Mapping[str, Side], tell: Tell, *, dry_run: bool = False) -> Done:
         """Both sides get what the other changed. A file that both changed stays as it is on
         each, until somebody settles it; nothing is overwritten that was not looked at.
         """
@@ -87,9 +85,7 @@ class Mirror:
                     "back there, or take the path out of outside.toml"
                 )
             aside = set(now.left)
-            made = plan(
-                _without(base, aside), now.files, _without(there, aside), settled
-            )
+            made = plan(_without(base, aside), now.files, _without(there, aside), settled)
             made = await self._merged(made, base, now.files, there)
             done = Done(
                 commit=None, pushed=tuple(sorted(made.to_there)), taken=tuple(sorted(made.to_here)),
@@ -179,9 +175,7 @@ class Mirror:
                 del made.to_here[path]
         return made
 
-    async def _taken(
-        self, made: Plan, here: Mapping[str, Blob], tell: Tell
-    ) -> dict[str, str]:
+    async def _taken(self, made: Plan, here: Mapping[str, Blob], tell: Tell) -> dict[str, str]:
         """Write what comes from there; path → why not, where the file changed meanwhile."""
         late = {}
         for path, blob in made.to_here.items():
@@ -189,7 +183,9 @@ class Mirror:
             root, below = snapshot.place(self._one, path)
             try:
                 now = await asyncio.to_thread(folders.get, root, below)
-                if (oid(now) if now is not None else None) != (here[path].oid if path in here else None):
+                if (oid(now) if now is not None else None) != (
+                    here[path].oid if path in here else None
+                ):
                     late[path] = "it was changed here in this moment"
                 elif blob is None:
                     await asyncio.to_thread(folders.remove, root, below)
@@ -221,4 +217,3 @@ def _turn(before: Mapping[str, Blob], after: Mapping[str, Blob]) -> dict[str, Bl
     """The changes that make `before` to `after`."""
     changes: dict[str, Blob | None] = {p: b for p, b in after.items() if before.get(p) != b}
     return changes | {path: None for path in before if path not in after}
-

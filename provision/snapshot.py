@@ -101,14 +101,6 @@ def listed(paths: Iterable[str]) -> str:
 def _kept_back(one: Repository, path: str, why: str) -> str | None:
     if any(fnmatch(path, pattern) for pattern in one.leave_out):
         return "left out by outside.toml"
-    if not path.isprintable() or not path.isascii() and not _utf8(path):
+    if not path.isprintable():
         return "its name cannot be written"
     return leaks.kept_back(path) or why or None
-
-
-def _utf8(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

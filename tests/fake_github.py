@@ -95,7 +95,9 @@ class FakeGithub:
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder),
             "GIT_CONFIG_NOSYSTEM": "1",
-            **{f"GIT_{side}_{key}": v for side in ("AUTHOR", "COMMITTER") for key, v in who.items()},
+            **{
+                f"GIT_{side}_{key}": v for side in ("AUTHOR", "COMMITTER") for key, v in who.items()
+            },
         }
 
     def _answer(self, asked: BaseHTTPRequestHandler) -> None:
@@ -163,9 +165,7 @@ class FakeGithub:
             "default_branch": "main",
         }
 
-    def _smart(
-        self, asked: BaseHTTPRequestHandler, path: str, query: str, body: bytes
-    ) -> None:
+    def _smart(self, asked: BaseHTTPRequestHandler, path: str, query: str, body: bytes) -> None:
         given = base64.b64encode(f"x-access-token:{self.token}".encode()).decode()
         if asked.headers.get("Authorization") != f"Basic {given}":
             return _send(asked, 401, {}, {"WWW-Authenticate": 'Basic realm="GitHub"'})

@@ -1,0 +1,125 @@
+"""Sync both ways against a server that plays GitHub, with real git on both sides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fake_github import FakeGithub
+
+from base.errors import ConflictError
+from provision import folders
+from provision.github_jobs import Jobs, planned, quiet
+
+
+async def test_both_sides_get_what_the_other_changed(
+    jobs: Jobs, github: FakeGithub, files: Path
+) -> None:
+    (files / "here.md").write_text("1")
+    (files / "both.md").write_text("a\nb\nc\nd\ne\n")
+    (files / "gone.md").write_text("1")
+    (files / "here.md").chmod(0o604)
+    await jobs.sync("config", {}, quiet)
+    assert set(github.files("me/store")) == {"config/here.md", "config/both.md", "config/gone.md"}
+    (files / "here.md").write_text("2")
+    (files / "both.md").write_text("A\nb\nc\nd\ne\n")
+    github.write("me/store", {
+        "config/new/there.md": "3", "config/both.md": "a\nb\nc\nd\nE\n", "config/gone.md": None,
+        "README.md": "outside of the paths",
+    })  # fmt: skip
+    dry = await jobs.sync("config", {}, quiet, dry_run=True)
+    assert any(step.startswith("take 3 files from GitHub") for step in planned(dry))
+    assert (files / "gone.md").exists()
+    done = await jobs.sync("config", {}, quiet)
+    assert (files / "new" / "there.md").read_text() == "3"
+    assert (files / "both.md").read_text() == "A\nb\nc\nd\nE\n", "changes in different places"
+    assert not (files / "gone.md").exists()
+    assert (files / "here.md").stat().st_mode & 0o777 == 0o604
+    assert github.files("me/store") == {
+        "README.md": "outside of the paths",
+        "config/here.md": "2",
+        "config/both.md": "A\nb\nc\nd\nE\n",
+        "config/new/there.md": "3",
+    }
+    assert not done.both
+    assert (await jobs.sync("config", {}, quiet)).commit is None
+
+
+async def test_what_both_changed_stays_on_both_and_says_so(
+    jobs: Jobs, github: FakeGithub, files: Path
+) -> None:
+    (files / "team.toml").write_text("a = 1\n")
+    (files / "other.md").write_text("1")
+    await jobs.sync("config", {}, quiet)
+    (files / "team.toml").write_text("a = 2\n")
+    (files / "other.md").write_text("2")
+    github.write("me/store", {"config/team.toml": "a = 3\n"})
+    for _ in range(2):
+        with pytest.raises(ConflictError, match=r"config/team\.toml \(it was changed on both"):
+            await jobs.sync("config", {}, quiet)
+        assert (files / "team.toml").read_text() == "a = 2\n"
+        assert github.files("me/store")["config/team.toml"] == "a = 3\n"
+    assert github.files("me/store")["config/other.md"] == "2", "it holds up nothing else"
+    status = await jobs.status("config")
+    assert "-a = 2\n+a = 3" in status["differ"]["config/team.toml"]
+    assert "stay as they are" in status["problem"]
+    await jobs.sync("config", {"config/team.toml": "there"}, quiet)
+    assert (files / "team.toml").read_text() == "a = 3\n"
+    assert jobs.state("config").problem is None
+    git = jobs._folder / "config.git"
+    log = github.git("-C", str(git), "log", "-p", "refs/ours/here").decode()
+    assert "a = 2" in log, "what was replaced can still be had"
+
+
+async def test_both_add_the_same_key(jobs: Jobs, github: FakeGithub, files: Path) -> None:
+    """As text the two fit together; as TOML they do not."""
+    (files / "t.toml").write_text("a = 1\n\n\n\n\nb = 1\n")
+    await jobs.sync("config", {}, quiet)
+    (files / "t.toml").write_text("new = 1\na = 1\n\n\n\n\nb = 1\n")
+    github.write("me/store", {"config/t.toml": "a = 1\n\n\n\n\nb = 1\nnew = 2\n"})
+    with pytest.raises(ConflictError, match=r"config/t\.toml"):
+        await jobs.sync("config", {}, quiet)
+    assert "new = 2" not in (files / "t.toml").read_text()
+    github.write(
+        "me/store", {"config/t.toml": "a = 1\n\n\n\n\nb = 1\n", "config/u.toml": "= broken"}
+    )
+    with pytest.raises(ConflictError, match=r"u\.toml \(it cannot be read as it is there"):
+        await jobs.sync("config", {}, quiet)
+    assert not (files / "u.toml").exists()
+    assert "new = 1" in github.files("me/store")["config/t.toml"]
+
+
+async def test_all_gone_is_taken_for_an_accident(
+    jobs: Jobs, github: FakeGithub, files: Path
+) -> None:
+    for name in ("a.md", "b.md"):
+        (files / name).write_text(name)
+    await jobs.sync("config", {}, quiet)
+    for name in ("a.md", "b.md"):
+        (files / name).unlink()
+    with pytest.raises(ConflictError, match="is gone here: this is not carried on"):
+        await jobs.sync("config", {}, quiet)
+    assert len(github.files("me/store")) == 2
+    for name in ("a.md", "b.md"):
+        (files / name).write_text(name)
+    github.write("me/store", {"config/a.md": None, "config/b.md": None, "x": "y"})
+    with pytest.raises(ConflictError, match="is gone at GitHub"):
+        await jobs.sync("config", {}, quiet)
+    assert (files / "a.md").exists()
+
+
+async def test_a_link_leads_nowhere(jobs: Jobs, github: FakeGithub, files: Path) -> None:
+    """Neither one that GitHub sends nor one that lies where a file should go."""
+    (files / "a.md").write_text("1")
+    (files / "b.md").write_text("1")
+    await jobs.sync("config", {}, quiet)
+    outside_of_it = files.parent / "victim"
+    outside_of_it.mkdir()
+    (files / "sub").symlink_to(outside_of_it)
+    github.write("me/store", {"config/sub/x.md": "1"}, link="config/evil")
+    with pytest.raises(ConflictError):
+        await jobs.sync("config", {}, quiet)
+    assert not list(outside_of_it.iterdir())
+    assert not (files / "evil").is_symlink()
+    with pytest.raises(ConflictError, match="no folder"):
+        folders.put(files, "sub/x.md", b"1")
