@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from base.errors import AIError, ConflictError, ForbiddenError, InputError, NotFoundError
@@ -120,10 +121,8 @@ class Cloudflare:
         """ssl: its mode; always_https: whether plain http is sent to https."""
         found = {}
         for name, theirs in SETTINGS.items():
-            one = await self.ask(
-                lambda theirs=theirs: self.client.zones.settings.get(theirs, zone_id=zone.id),
-                f"the settings of {zone.name}",
-            )
+            question = partial(self.client.zones.settings.get, theirs, zone_id=zone.id)
+            one: Any = await self.ask(question, f"the settings of {zone.name}")
             found[name] = one.value
         return {**found, "always_https": found["always_https"] == "on"}
 
@@ -147,10 +146,8 @@ class Cloudflare:
             {"files": list(files[at : at + PURGE_MAX])} for at in range(0, len(files), PURGE_MAX)
         ]
         for part in parts or [{"purge_everything": True}]:
-            await self.ask(
-                lambda part=part: self.client.cache.purge(zone_id=zone.id, **part),
-                f"the cache of {zone.name}",
-            )
+            question = partial(self.client.cache.purge, zone_id=zone.id, **part)
+            await self.ask(question, f"the cache of {zone.name}")
         return len(parts) or 1
 
     async def balancers(self, zone: Zone) -> list[dict[str, Any]]:

@@ -88,6 +88,8 @@ class Github:
         """Make the release, or bring the one of that tag to what is wanted. Twice is safe."""
         repository = await self._repository(full_name)
         title = wanted.title or wanted.tag
+        from github import GithubObject
+
         try:
             old: GitRelease | None = await self._ask(
                 lambda: repository.get_release(wanted.tag), f"release {wanted.tag} of {full_name}"
@@ -97,10 +99,13 @@ class Github:
         if old is None:
             if dry_run:
                 return Release(tag=wanted.tag, url="", made=True, changed=())
-            target = {"target_commitish": wanted.commit} if wanted.commit else {}
             made = await self._ask(
                 lambda: repository.create_git_release(
-                    wanted.tag, title, wanted.notes, prerelease=wanted.prerelease, **target
+                    wanted.tag,
+                    title,
+                    wanted.notes,
+                    prerelease=wanted.prerelease,
+                    target_commitish=wanted.commit or GithubObject.NotSet,
                 ),
                 f"release {wanted.tag} of {full_name}",
             )

@@ -280,10 +280,10 @@ def _settle(name: str, both: Mapping[str, str]) -> str:
 
 
 def _difference(here: bytes | None, there: bytes | None) -> str:
-    sides = [
-        (side.decode("utf-8", errors="replace").splitlines() if side is not None else [])
+    ours, theirs = (
+        side.decode("utf-8", errors="replace").splitlines() if side is not None else []
         for side in (here, there)
-    ]
-    lines = list(difflib.unified_diff(*sides, "here", "GitHub", lineterm="", n=2))
+    )
+    lines = list(difflib.unified_diff(ours, theirs, "here", "GitHub", lineterm="", n=2))
     more = [f"… {len(lines) - DIFF_LINES} more lines"] if len(lines) > DIFF_LINES else []
     return redact("\n".join(lines[:DIFF_LINES] + more))

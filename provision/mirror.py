@@ -159,15 +159,15 @@ class Mirror:
             sides = [side.get(path) for side in (base, here, there)]
             if made.both[path] != "it was changed on both sides" or None in sides[1:]:
                 continue
-            old, mine, theirs = [await self._repo.data(s) if s else b"" for s in sides]
-            whole = await self._repo.merge(old, mine, theirs)
+            texts = [await self._repo.data(side) if side else b"" for side in sides]
+            whole = await self._repo.merge(*texts)
             if whole is None or sides[0] is None or fault(path, whole):
                 continue
             blob = Blob(mode=here[path].mode, oid=self._repo.store(whole))
             made.to_here[path] = made.to_there[path] = made.agreed[path] = blob
             del made.both[path]
-        for path, blob in list(made.to_here.items()):
-            if blob and (why := fault(path, await self._repo.data(blob))):
+        for path, theirs in list(made.to_here.items()):
+            if theirs and (why := fault(path, await self._repo.data(theirs))):
                 made.both[path] = f"it cannot be read as it is there: {why}"
                 made.agreed.pop(path, None)
                 if path in base:

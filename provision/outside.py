@@ -118,11 +118,11 @@ def read(box: Box) -> Outside:
 
 
 async def token(box: Box, name: str, what: str) -> SecretStr:
-    """The secret, from where all are (AWS, a credential), else from the box's own root-only folder.
+    """The secret: from the box's own root-only folder, else from where all are (AWS, a credential).
 
     Raises ConflictError in words when there is none, SettingsError when it is not given.
     """
-    found = await secrets.of(load()).fetch(name) or _kept(box, name)
+    found = _kept(box, name) or await secrets.of(load()).fetch(name)
     if found is None:
         raise ConflictError(
             f"{what} is not set up: there is no secret {name}; put the token into "
