@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 
@@ -20,16 +22,25 @@ SHUT = (
 )  # fmt: skip
 FOLDERS = {"secrets", ".ssh", ".aws", ".gnupg", "credentials", "private"}
 LINES_TOLD = 3
+#: One piece is looked through at a time, for nothing else runs meanwhile; a secret that two
+#: pieces would part is whole in one of them.
+PIECE_CHARS, OVERLAP_CHARS = 65_536, 4_096
+HEAD_BYTES = 8_192
+PRINTED = re.compile(rb"[ -~]{8,}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leak:
-    """path: in the repository; lines: where, counted from 1. What it is is never said."""
+    """path: in the repository; lines: where, counted from 1, none in what is no text. What it is
+    is never said.
+    """
 
     path: str
     lines: tuple[int, ...]
 
     def __str__(self) -> str:
+        if not self.lines:
+            return self.path
         more = "…" if len(self.lines) > LINES_TOLD else ""
         return f"{self.path}:{','.join(str(line) for line in self.lines[:LINES_TOLD])}{more}"
 
@@ -48,12 +59,21 @@ def found(path: str, data: bytes) -> Leak | None:
     """Where `data` has something that is, or looks like, a secret. What `base.redact` remembers
     is found literally, also in the middle of bytes that are no text.
     """
-    text = data.decode("utf-8", errors="replace")
-    if redact(text) == text:
+    binary = b"\0" in data[:HEAD_BYTES]
+    text = b"\n".join(PRINTED.findall(data)).decode() if binary else data.decode(errors="replace")
+    lines: set[int] = set()
+    above = 0
+    for at in range(0, len(text), PIECE_CHARS):
+        piece = text[at : at + PIECE_CHARS + OVERLAP_CHARS]
+        if redact(piece) != piece:
+            lines |= {above + number for number in _lines(piece)} or {above + 1}
+        above += text.count("\n", at, at + PIECE_CHARS)
+    if not lines:
         return None
-    lines = tuple(
-        number
-        for number, line in enumerate(text.split("\n"), 1)
-        if KEY_BLOCK in line or redact(line) != line
-    )
-    return Leak(path=path, lines=lines or (1,))
+    return Leak(path=path, lines=() if binary else tuple(sorted(lines)))
+
+
+def _lines(piece: str) -> Iterator[int]:
+    for number, line in enumerate(piece.split("\n"), 1):
+        if KEY_BLOCK in line or redact(line) != line:
+            yield number

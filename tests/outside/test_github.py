@@ -97,7 +97,7 @@ async def test_a_secret_is_never_pushed(
         return
     with pytest.raises(ConflictError, match="looks like a secret") as error:
         await jobs.backup("memory", quiet)
-    assert f"MEMORY/{name}:2" in str(error.value)
+    assert f"MEMORY/{name}{'' if name == 'dump.bin' else ':2'}" in str(error.value)
     assert text not in str(error.value)
     assert not any("receive-pack" in one for one in github.asked), "nothing was even begun"
     assert "secret" in (jobs.state("memory").problem or "")
