@@ -13,7 +13,7 @@ from base.errors import ConflictError
 from provision import folders, snapshot
 from provision.git import Blob, RejectedError, Repo, oid
 from provision.outside import Repository
-from provision.reconcile import Plan, Side, plan
+from provision.reconcile import Plan, Side, plan, rights
 from provision.snapshot import Snapshot
 from provision.verb import Tell
 
@@ -86,7 +86,7 @@ class Mirror:
                 )
             aside = set(now.left)
             made = plan(_without(base, aside), now.files, _without(there, aside), settled)
-            made = await self._merged(made, base, now.files, there)
+            made = await self._merged(made, base, now.files, there, settled)
             done = Done(
                 commit=None, pushed=tuple(sorted(made.to_there)), taken=tuple(sorted(made.to_here)),
                 left=now.left, both=made.both,
@@ -151,6 +151,7 @@ class Mirror:
         base: Mapping[str, Blob],
         here: Mapping[str, Blob],
         there: Mapping[str, Blob],
+        settled: Mapping[str, Side],
     ) -> Plan:
         """Texts that both sides changed in different places are put together; what would come
         here and cannot be read as what it is stays away.
@@ -159,16 +160,21 @@ class Mirror:
             sides = [side.get(path) for side in (base, here, there)]
             if made.both[path] != "it was changed on both sides" or None in sides[1:]:
                 continue
-            texts = [await self._repo.data(side) if side else b"" for side in sides]
-            whole = await self._repo.merge(*texts)
-            if whole is None or sides[0] is None or fault(path, whole):
+            old, mine, theirs = [await self._repo.data(side) if side else b"" for side in sides]
+            whole = await self._repo.merge(old, mine, theirs)
+            if whole is None or sides[0] is None or _kept_away(path, mine, whole):
                 continue
             blob = Blob(mode=here[path].mode, oid=self._repo.store(whole))
             made.to_here[path] = made.to_there[path] = made.agreed[path] = blob
             del made.both[path]
-        for path, theirs in list(made.to_here.items()):
-            if theirs and (why := fault(path, await self._repo.data(theirs))):
-                made.both[path] = f"it cannot be read as it is there: {why}"
+        for path, blob_there in list(made.to_here.items()):
+            if blob_there is None or path in made.to_there:
+                continue
+            mine = await self._repo.data(here[path]) if path in here else b""
+            data = await self._repo.data(blob_there)
+            why = fault(path, data) if path in settled else _kept_away(path, mine, data)
+            if why is not None:
+                made.both[path] = why
                 made.agreed.pop(path, None)
                 if path in base:
                     made.agreed[path] = base[path]
@@ -205,8 +211,12 @@ def fault(path: str, data: bytes) -> str | None:
         elif path.endswith(".json"):
             json.loads(data)
     except ValueError as error:
-        return str(error)
+        return f"it cannot be read as it is there: {error}"
     return None
+
+
+def _kept_away(path: str, here: bytes, there: bytes) -> str | None:
+    return fault(path, there) or rights(path, here, there)
 
 
 def _without(tree: Mapping[str, Blob], paths: Mapping[str, str] | set[str]) -> dict[str, Blob]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -12,8 +13,12 @@ Side = Literal["here", "there"]
 #: What decides over rights is only pushed: taking it from outside is for a person, by name.
 GUARDED = {
     "approvals.toml", "broker.toml", "levels.toml", "limits.toml", "mcp.toml", "outside.toml",
-    "settings.env", "settings.toml",
+    "settings.env", "settings.json", "settings.toml",
 }  # fmt: skip
+#: Keys of an agent's file that do so, too; and what is in such a folder is run.
+RIGHTS = ("level", "tools")
+RUN = "hooks"
+BY_NAME = "so it is taken only by name"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +69,23 @@ def plan(
 def _unfit(path: str, theirs: Blob | None, *, asked: bool) -> str | None:
     if theirs is not None and theirs.mode not in {PLAIN, PROGRAM}:
         return "it is a link there, which is never taken"
-    if path.rpartition("/")[2] in GUARDED and not asked:
-        return "it was changed there and decides over rights, so it is taken only by name"
+    *above, name = path.split("/")
+    if (name in GUARDED or RUN in above) and not asked:
+        return f"it was changed there and decides over rights, {BY_NAME}"
     return None
+
+
+def rights(path: str, here: bytes, there: bytes) -> str | None:
+    """Why a readable file is not taken as it is there: it says other rights than the one here."""
+    if not path.endswith(".toml"):
+        return None
+    try:
+        ours = tomllib.loads(here.decode())
+    except ValueError:
+        ours = {}
+    theirs = tomllib.loads(there.decode())
+    named = [key for key in RIGHTS if ours.get(key) != theirs.get(key)]
+    return f"it has another {' and '.join(named)} there, {BY_NAME}" if named else None
 
 
 def _told(mine: Blob | None, theirs: Blob | None) -> str:

@@ -123,3 +123,29 @@ async def test_a_link_leads_nowhere(jobs: Jobs, github: FakeGithub, files: Path)
     assert not (files / "evil").is_symlink()
     with pytest.raises(ConflictError, match="no folder"):
         folders.put(files, "sub/x.md", b"1")
+
+
+async def test_rights_are_taken_only_by_name(jobs: Jobs, github: FakeGithub, files: Path) -> None:
+    """Whoever writes to the repository does not write to what agents may."""
+    agent = 'title = "Code"\nlevel = 1\n\n\n\nprompt = "old"\n'
+    (files / "code.toml").write_text(agent)
+    await jobs.sync("config", {}, quiet)
+    github.write("me/store", {"config/code.toml": agent.replace("old", "new")})
+    await jobs.sync("config", {}, quiet)
+    assert "new" in (files / "code.toml").read_text(), "a prompt comes through"
+    (files / "code.toml").write_text((files / "code.toml").read_text() + "daily_usd = 5.0\n")
+    raised = agent.replace("old", "new").replace("level = 1", "level = 3")
+    fresh = 'title = "Mine"\nlevel = 3\ntools = ["shell"]\n'
+    github.write("me/store", {
+        "config/code.toml": raised, "config/mine.toml": fresh, "config/hooks/run.sh": "id",
+    })  # fmt: skip
+    with pytest.raises(ConflictError) as error:
+        await jobs.sync("config", {}, quiet)
+    for path in ("code.toml", "mine.toml", "hooks/run.sh"):
+        assert f"config/{path}" in str(error.value)
+    assert "level = 1" in (files / "code.toml").read_text()
+    assert not (files / "mine.toml").exists()
+    assert not (files / "hooks").exists()
+    with pytest.raises(ConflictError, match=r"^2 files"):
+        await jobs.sync("config", {"config/mine.toml": "there"}, quiet)
+    assert (files / "mine.toml").read_text() == fresh
