@@ -104,23 +104,25 @@ class Jobs:
             github.close()
 
     def due(self, now: datetime | None = None) -> list[str]:
-        """The names whose time has come; `now` with this machine's own zone."""
+        """The names whose time has come, whose last run is longest ago first; `now` with this
+        machine's own zone.
+        """
         now = now or datetime.now().astimezone()
-        found = []
+        found: list[tuple[float, str]] = []
         for name, one in self.outside().repositories.items():
             state = self.state(name)
             if not one.schedule:
                 continue
             if state.tried_at is None:
-                found.append(name)
+                found.append((0.0, name))
                 continue
             last = state.tried_at.astimezone(now.tzinfo)
             ready = croniter(one.schedule, last).get_next(datetime)
             if state.problem is not None:
                 ready = min(ready, last + AGAIN)
             if ready <= now:
-                found.append(name)
-        return found
+                found.append((last.timestamp(), name))
+        return [name for _, name in sorted(found, key=lambda one: one[0])]
 
     async def run(self, name: str, tell: Tell) -> Done:
         """What outside.toml says it is for."""

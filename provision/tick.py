@@ -20,7 +20,7 @@ from base.redact import redact
 from base.terminal import neutral
 from base.verbs import VERBS, By
 
-LIMIT_S = 3_700.0
+LIMIT_S = 1_800.0
 EXIT_FAILED, EXIT_USAGE, EXIT_NOT_RUNNING = 1, 2, 3
 
 

@@ -28,7 +28,7 @@ class FakeGithub:
         self.releases: dict[str, dict[str, Any]] = {}
         self.refusals: list[tuple[int, dict[str, str], dict[str, Any]]] = []
         self.asked: list[str] = []
-        self.before_push: Callable[[], None] | None = None
+        self.before_push: Callable[[], object] | None = None
         fake = self
 
         class Answers(BaseHTTPRequestHandler):

@@ -20,5 +20,5 @@ async def run(asked: GithubJob, box: Box, _by: By, tell: Tell) -> dict[str, Any]
 
 
 VERB = Verb(
-    name="github.backup", request=GithubJob, approval="admin", plan=plan, run=run, deadline_s=1_800
+    name="github.backup", request=GithubJob, approval="admin", plan=plan, run=run, deadline_s=900
 )

@@ -1,10 +1,9 @@
-"""github.due: run every repository whose time has come; the timer asks for this."""
+"""github.due: the repository whose time has come; the timer asks for this."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from base.errors import AIError, ConflictError
 from base.verbs import By
 from base.verbs_outside import All
 from provision.box import Box
@@ -13,23 +12,20 @@ from provision.verb import Tell, Verb
 
 
 async def plan(_asked: All, box: Box) -> list[str]:
-    return [f"run {name}" for name in Jobs(box).due()] or ["nothing: none is due"]
+    first, *later = Jobs(box).due() or [""]
+    if not first:
+        return ["nothing: none is due"]
+    return [f"run {first}", *(f"leave {name} for the next time" for name in later)]
 
 
 async def run(_asked: All, box: Box, _by: By, tell: Tell) -> dict[str, Any]:
-    """One that fails holds up no other; that it failed is said in the end."""
+    """One at a time, so that other verbs get their turn between. later: what is due besides."""
     jobs = Jobs(box)
-    ran: dict[str, Any] = {}
-    failed = []
-    for name in jobs.due():
-        try:
-            ran[name] = told(await jobs.run(name, tell))
-        except AIError as error:
-            failed.append(f"{name}: {error}")
-            await tell(failed[-1])
-    if failed:
-        raise ConflictError("; ".join(failed))
-    return {"ran": ran}
+    due = jobs.due()
+    if not due:
+        return {"ran": None, "later": []}
+    await tell(f"running {due[0]}")
+    return {"ran": due[0], "later": due[1:], **told(await jobs.run(due[0], tell))}
 
 
-VERB = Verb(name="github.due", request=All, approval="admin", plan=plan, run=run, deadline_s=3_600)
+VERB = Verb(name="github.due", request=All, approval="admin", plan=plan, run=run, deadline_s=900)

@@ -256,7 +256,7 @@ async def test_what_is_due(jobs: Jobs, github: FakeGithub, files: Path) -> None:
     now = datetime.now(zone)
     assert jobs.due(now) == []
     assert jobs.due(now + timedelta(minutes=31)) == ["config"]
-    assert jobs.due(now + timedelta(days=7)) == ["memory", "config"]
+    assert jobs.due(now + timedelta(days=7)) == ["memory", "config"], "longest ago first"
     sunday = now + timedelta(days=(6 - now.weekday()) % 7 or 7)
     assert "memory" not in jobs.due(sunday.replace(hour=2, minute=59))
     assert "memory" in jobs.due(sunday.replace(hour=3, minute=1))

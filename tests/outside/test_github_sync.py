@@ -149,3 +149,20 @@ async def test_rights_are_taken_only_by_name(jobs: Jobs, github: FakeGithub, fil
     with pytest.raises(ConflictError, match=r"^2 files"):
         await jobs.sync("config", {"config/mine.toml": "there"}, quiet)
     assert (files / "mine.toml").read_text() == fresh
+
+
+async def test_a_file_that_is_written_in_this_moment_is_not_gone_over(
+    jobs: Jobs, github: FakeGithub, files: Path
+) -> None:
+    for name in ("a.md", "b.md"):
+        (files / name).write_text("1\n")
+    await jobs.sync("config", {}, quiet)
+    github.write("me/store", {"config/a.md": "theirs\n"})
+    (files / "b.md").write_text("2\n")
+    github.before_push = lambda: (files / "a.md").write_text("mine, just now\n")
+    with pytest.raises(ConflictError, match=r"a\.md \(it was changed here in this moment"):
+        await jobs.sync("config", {}, quiet)
+    assert (files / "a.md").read_text() == "mine, just now\n"
+    with pytest.raises(ConflictError, match=r"a\.md \(it was changed on both sides"):
+        await jobs.sync("config", {}, quiet)
+    assert github.files("me/store") == {"config/a.md": "theirs\n", "config/b.md": "2\n"}
