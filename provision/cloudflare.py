@@ -236,8 +236,8 @@ class Cloudflare:
 
     async def _next(self, page: Any, what: str) -> Any | None:
         about = getattr(page, "result_info", None)
-        size = getattr(about, "per_page", None)
-        if size is None or len(page.result) < size or not page.has_next_page():
+        page_items = getattr(about, "per_page", None)
+        if page_items is None or len(page.result) < page_items or not page.has_next_page():
             return None
         return await self.ask(page.get_next_page, what)
 

@@ -271,6 +271,10 @@ async def test_what_is_not_set_up_says_so(
     (box.config / "secrets" / "cloudflare-token").unlink()
     with pytest.raises(ConflictError, match="no secret cloudflare-token; put the token into"):
         await broker.run("zone.list")
+    kept = box.root / "home" / "secrets" / "cloudflare-token"
+    kept.write_text(cloudflare.token)
+    kept.chmod(0o600)
+    assert len((await broker.run("zone.list"))["zones"]) == 1, "where all secrets are will do"
     (box.config / "outside.toml").unlink()
     with pytest.raises(ConflictError, match=r"Cloudflare is not set up: name the zones"):
         await broker.plan("dns.set", **DNS)

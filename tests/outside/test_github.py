@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
+import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -68,6 +70,28 @@ async def test_somebody_pushes_in_the_same_moment(
     github.before_push = lambda: github.write("me/store", {"other.md": "theirs"})
     await jobs.backup("memory", quiet)
     assert github.files("me/store") == {"MEMORY/a.md": "two", "other.md": "theirs"}
+
+
+async def test_a_run_that_is_stopped_in_the_middle_is_made_up_for(
+    jobs: Jobs, github: FakeGithub, files: Path
+) -> None:
+    (files / "a.md").write_text("one")
+    loop = asyncio.get_running_loop()
+    task = asyncio.create_task(jobs.backup("memory", quiet), name="backup")
+    stopped = threading.Event()
+
+    def stop() -> None:
+        loop.call_soon_threadsafe(task.cancel)
+        stopped.wait(10)
+
+    github.before_push = stop
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    stopped.set()
+    assert "stopped" in (jobs.state("memory").problem or "")
+    await jobs.backup("memory", quiet)
+    assert github.files("me/store") == {"MEMORY/a.md": "one"}
+    assert jobs.state("memory").problem is None
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from fake_github import FakeGithub
 from base.errors import ConflictError, NotFoundError
 from base.verbs import VERBS, By, Order, Said
 from base.verbs_outside import VERBS as OUTSIDE
-from provision import verbs
+from provision import tick, verbs
 from provision.box import Box
 from provision.github_jobs import Jobs
 from provision.verb import Verb
@@ -147,19 +147,15 @@ def sockets(short_tmp: Path) -> Iterator[Path]:
     path.unlink(missing_ok=True)
 
 
-def tick(socket: Path | None, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "AI_INFRA_BROKER": str(socket or "")}
-    return subprocess.run(
-        [sys.executable, "-m", "provision.tick", *words],
-        env=environment, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-
-
 def test_the_timer_asks_as_the_machine_itself(sockets: Path) -> None:
     said = Said(id="x", done=True, ok=True, result={"ran": {"memory": {"pushed": 3}}})
     broker = Listening(sockets, said)
     try:
-        done = tick(sockets, "github.due")
+        done = subprocess.run(
+            [sys.executable, "-m", "provision.tick", "github.due"],
+            env={**os.environ, "AI_INFRA_BROKER": str(sockets)},
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
     finally:
         broker.close()
     assert (done.returncode, done.stderr) == (0, "")
@@ -169,14 +165,18 @@ def test_the_timer_asks_as_the_machine_itself(sockets: Path) -> None:
     assert (order.verb, order.by) == ("github.due", By(role="system"))
 
 
-def test_a_timer_whose_run_fails_fails(sockets: Path) -> None:
+async def test_a_timer_whose_run_fails_fails(
+    sockets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     error = "memory: GitHub has no repository me/none"
-    broker = Listening(sockets, Said(id="x", done=True, error=error, kind="ConflictError"))
+    broker = await asyncio.to_thread(
+        Listening, sockets, Said(id="x", done=True, error=error, kind="ConflictError")
+    )
     try:
-        done = tick(sockets, "github.due")
+        assert await tick.ask("github.due", sockets) == 1
     finally:
         broker.close()
-    assert (done.returncode, done.stderr) == (1, f"{error}\n")
-    assert tick(sockets, "github.due").returncode == 3, "nobody listens now"
-    assert tick(sockets, "dns.set").returncode == 2, "it would need to be told what"
-    assert tick(None, "github.due").returncode == 3
+    assert capsys.readouterr().err == f"{error}\n"
+    assert await tick.ask("github.due", sockets) == 3, "nobody listens now"
+    assert await tick.ask("dns.set", sockets) == 2, "it would need to be told what"
+    assert await tick.ask("github.due", None) == 3
