@@ -15,11 +15,21 @@ from base.verb_words import Ask, Host, Identity, Label, Name
 RecordType = Literal["A", "AAAA", "CNAME", "MX", "TXT"]
 #: What may stand alone at a name: setting one takes the others of its type away.
 ALONE = {"A", "AAAA", "CNAME"}
+#: Over which Cloudflare counts requests.
+PERIODS_S = (10, 60, 120, 300, 600, 3600)
 PROXIED = {"A", "AAAA", "CNAME"}
 _LABEL = re.compile(r"\*|[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _PATH = re.compile(r"[^\x00-\x1f\x7f\\]+")
 _PRINTED = re.compile(r"[ -~]{1,2048}")
 
+
+def _period(value: int) -> int:
+    if value not in PERIODS_S:
+        raise ValueError(f"period_s is one of {', '.join(map(str, PERIODS_S))}")
+    return value
+
+
+Period = Annotated[int, AfterValidator(_period)]
 RecordName = Annotated[str, Field(min_length=1, max_length=253)]
 Value = Annotated[str, Field(min_length=1, max_length=2_048)]
 Expression = Annotated[str, Field(pattern=r"^[^\x00\r\n]{1,4096}$")]
@@ -205,7 +215,7 @@ class RateSet(Ask):
     name: Label
     expression: Expression
     requests: int = Field(ge=1, le=1_000_000)
-    period_s: Literal[10, 60, 120, 300, 600, 3600] = 60
+    period_s: Period = 60
     block_s: int = Field(default=600, ge=0, le=86_400)
     action: Literal["block", "managed_challenge", "js_challenge", "challenge", "log"] = "block"
     enabled: bool = True

@@ -6,10 +6,16 @@ import pytest
 from pydantic import ValidationError
 
 from base.errors import ConflictError
-from base.verbs_outside import DnsRemove, DnsSet, record_name
+from base.verb_words import Ask
+from base.verbs_outside import CdnPurge, DnsRemove, DnsSet, GithubSync, RateSet, record_name
 from provision.dns_records import Record, difference, remaining, wanted
 
 ZONE = "example.org"
+GOOD: dict[type[Ask], dict[str, object]] = {
+    RateSet: {"name": "x", "expression": "true", "requests": 10, "period_s": 60},
+    CdnPurge: {"files": ["https://example.org/a"]},
+    GithubSync: {"here": ["a"], "there": ["b"]},
+}
 
 
 def record(type: str, content: str, *, id: str = "1", **more: object) -> Record:
@@ -131,3 +137,24 @@ def test_the_name_of_a_record(name: str, full: str) -> None:
 def test_what_is_no_record_is_refused(asked: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         DnsSet.model_validate({"zone": ZONE, **asked})
+
+
+@pytest.mark.parametrize(
+    ("shape", "asked"),
+    [
+        (RateSet, {"name": "x", "expression": "true", "requests": 10, "period_s": 61}),
+        (RateSet, {"name": "x", "expression": "a\nb", "requests": 10}),
+        (RateSet, {"name": "a b", "expression": "true", "requests": 10}),
+        (CdnPurge, {}),
+        (CdnPurge, {"everything": True, "files": ["https://example.org/a"]}),
+        (CdnPurge, {"files": ["file:///etc/passwd"]}),
+        (GithubSync, {"here": ["../x"]}),
+        (GithubSync, {"here": ["a/.git/config"]}),
+        (GithubSync, {"here": ["a"], "there": ["a"]}),
+    ],
+)
+def test_what_is_no_question_is_refused(shape: type[Ask], asked: dict[str, object]) -> None:
+    named = {"name": "config"} if shape is GithubSync else {"zone": ZONE}
+    with pytest.raises(ValidationError):
+        shape.model_validate({**named, **asked})
+    shape.model_validate({**named, **GOOD[shape]})

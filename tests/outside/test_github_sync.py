@@ -9,6 +9,7 @@ from fake_github import FakeGithub
 
 from base.errors import ConflictError
 from provision import folders
+from provision.box import Box
 from provision.github_jobs import Jobs, planned, quiet
 
 
@@ -166,3 +167,26 @@ async def test_a_file_that_is_written_in_this_moment_is_not_gone_over(
     with pytest.raises(ConflictError, match=r"a\.md \(it was changed on both sides"):
         await jobs.sync("config", {}, quiet)
     assert github.files("me/store") == {"config/a.md": "theirs\n", "config/b.md": "2\n"}
+
+
+async def test_a_fresh_machine_gets_what_is_at_github(
+    box: Box, jobs: Jobs, github: FakeGithub, files: Path
+) -> None:
+    """Into an empty folder, and into a path that is one file."""
+    own = box.config / "outside.toml"
+    one_file = files.parent / "team.toml"
+    own.write_text(
+        own.read_text().replace("{ config = ", f'{{ "team.toml" = "{one_file}", config = ')
+    )
+    github.write("me/store", {"config/deep/a.md": "1", "team.toml": "a = 1\n"})
+    with pytest.raises(ConflictError, match=r"team\.toml is not there"):
+        await jobs.sync("config", {}, quiet)
+    one_file.write_text("a = 1\n")
+    await jobs.sync("config", {}, quiet)
+    assert (files / "deep" / "a.md").read_text() == "1"
+    github.write("me/store", {"team.toml": "a = 2\n"})
+    await jobs.sync("config", {}, quiet)
+    assert one_file.read_text() == "a = 2\n"
+    one_file.write_text("a = 3\n")
+    await jobs.sync("config", {}, quiet)
+    assert github.files("me/store")["team.toml"] == "a = 3\n"
