@@ -21,7 +21,7 @@ with without("rich"):  # what it colours tracebacks on a console with: 3.5 MB
 #: Their info lines say nothing to us; debug lines of botocore and authlib hold secrets.
 NOISY = (
     "httpx", "httpx2", "httpcore", "httpcore2", "anthropic", "asyncio", "boto3", "botocore",
-    "urllib3", "authlib",
+    "urllib3", "authlib", "cloudflare", "github",
 )  # fmt: skip
 
 

@@ -9,15 +9,13 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
-from base.hostname import hostname
+from base import verbs_outside
 from base.messages import Wire
+from base.verb_words import Ask as Ask  # noqa: PLC0414
+from base.verb_words import Host, Identity, Label, Name
 
-Host = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(hostname)]
-Label = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,120}$")]
-Identity = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,100}$")]
 Challenge = Literal["http-01", "dns-01"]
 #: Where a proxied site's program listens: on this machine alone.
 UPSTREAM = re.compile(r"http://(?:127\.0\.0\.1|localhost|\[::1\]):(\d{2,5})")
@@ -31,12 +29,6 @@ def _upstream(value: str) -> str:
 
 
 Upstream = Annotated[str, Field(max_length=60), AfterValidator(_upstream)]
-
-
-class Ask(BaseModel):
-    """Base of the requests: frozen, and a field that is not known is refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 # Domains and their sites ---------------------------------------------------------------------
@@ -201,6 +193,7 @@ VERBS: dict[str, type[Ask]] = {
     "update.apply": UpdateApply,
 }
 VERBS["docker.logs"] = DockerLogs
+VERBS |= verbs_outside.VERBS
 
 
 class By(Wire):

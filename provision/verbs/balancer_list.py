@@ -1,0 +1,26 @@
+"""balancer.list: the load balancers of a zone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from base.verbs import By
+from base.verbs_outside import ZoneName
+from provision import cloudflare
+from provision.box import Box
+from provision.verb import Tell, Verb
+
+
+async def plan(asked: ZoneName, _box: Box) -> list[str]:
+    return [f"ask Cloudflare for the load balancers of {asked.zone}; nothing is changed"]
+
+
+async def run(asked: ZoneName, box: Box, _by: By, tell: Tell) -> dict[str, Any]:
+    async with cloudflare.opened(box, tell) as cloud:
+        zone = await cloud.zone(asked.zone)
+        return {"zone": zone.name, "balancers": await cloud.balancers(zone)}
+
+
+VERB = Verb(
+    name="balancer.list", request=ZoneName, approval="none", plan=plan, run=run, alone=False
+)
