@@ -120,6 +120,16 @@ async def to_join(reads: Reads) -> list[Task]:
     return [task(row) for row in rows]
 
 
+async def of_inactive(reads: Reads) -> list[Task]:
+    """Requests that have not ended, of people who may not get in any more."""
+    rows = await reads.fetch(
+        f"SELECT {COLUMNS} FROM tasks WHERE parent_task_id IS NULL"
+        " AND status NOT IN ('completed','failed','cancelled')"
+        " AND user_id IN (SELECT id FROM users WHERE NOT is_active)",
+    )
+    return [task(row) for row in rows]
+
+
 async def find(reads: Reads, task_id: str) -> Task | None:
     """The task of that id; None also when `task_id` is no id at all."""
     if (known := known_id(task_id)) is None:

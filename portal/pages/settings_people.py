@@ -152,7 +152,9 @@ async def _change(desk: Desk, caller: Caller, one: accounts.User, at: str) -> bo
         if does == "link":
             await _show(await accounts.link(desk, caller, one.id, at), one.email)
         elif does == "turn":
-            more = "They are logged out at once, and their API tokens are gone."
+            more = (
+                "They are logged out at once, their API tokens are gone, their work is cancelled."
+            )
             if one.is_active and not await parts.sure(
                 f"Deactivate {one.email}?", more, "Deactivate"
             ):
