@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from base.messages import Budget, Checked, Effort, Status, Usage
+from base.settings import OWNER_EMAIL
 from base.store import Row, Session
 from supervisor.plan import Plan
 from supervisor.tasks import HELD, Change, Task
@@ -125,7 +126,8 @@ async def of_inactive(reads: Reads) -> list[Task]:
     rows = await reads.fetch(
         f"SELECT {COLUMNS} FROM tasks WHERE parent_task_id IS NULL"
         " AND status NOT IN ('completed','failed','cancelled')"
-        " AND user_id IN (SELECT id FROM users WHERE NOT is_active)",
+        " AND user_id IN (SELECT id FROM users WHERE NOT is_active AND email <> $1)",
+        OWNER_EMAIL,
     )
     return [task(row) for row in rows]
 
