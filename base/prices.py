@@ -42,6 +42,15 @@ class Model(BaseModel):
     forced_tools: bool = True
 
 
+class VoicePrice(BaseModel):
+    """What a minute that is heard costs, and a million characters that are spoken."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    minute_usd: float = Field(0.0, ge=0)
+    million_chars_usd: float = Field(0.0, ge=0)
+
+
 class Use(BaseModel):
     """Which model does what, each by name."""
 
@@ -57,6 +66,7 @@ class _File(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     models: dict[str, Model] = Field(min_length=1)
+    voices: dict[str, VoicePrice] = {}
     use: Use
 
 
@@ -65,6 +75,7 @@ class Models:
     """The price list and the choice of models. Build it with `load`."""
 
     known: dict[str, Model]
+    voices: dict[str, VoicePrice]
     use: Use
 
     @classmethod
@@ -81,7 +92,7 @@ class Models:
             raise SettingsError(
                 [f"models.toml: {'.'.join(map(str, f['loc']))}: {f['msg']}" for f in faults]
             ) from error
-        return cls(known=file.models, use=file.use)
+        return cls(known=file.models, voices=file.voices, use=file.use)
 
     def pick(self, agent: str, effort: Effort | str, purpose: str) -> str:
         """The model that does `purpose` for `agent`; see the order in config/models.toml."""
@@ -116,6 +127,16 @@ class Models:
             + usage.cache_read_tokens * model.cache_read_usd
             + usage.cache_write_tokens * model.cache_write_usd
         ) / MILLION
+
+    def heard_usd(self, name: str, seconds_s: float) -> float | None:
+        """Dollars for a recording that this model writes down; None for a model unknown here."""
+        voice = self.voices.get(name)
+        return None if voice is None else voice.minute_usd * seconds_s / 60
+
+    def spoken_usd(self, name: str, chars: int) -> float | None:
+        """Dollars for a text that this model speaks; None for a model unknown here."""
+        voice = self.voices.get(name)
+        return None if voice is None else voice.million_chars_usd * chars / MILLION
 
 
 def _read(path: Path, *, required: bool = False) -> dict[str, Any]:

@@ -6,8 +6,12 @@ Exit codes: 0 stopped on request, 1 died, 2 settings are wrong, 75 somebody else
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NoReturn
@@ -56,7 +60,7 @@ def run(process: str, main: Main) -> NoReturn:
         logger.exception("died")
         print(neutral(redact(traceback.format_exc())), file=sys.stderr, end="")
         code = EXIT_DIED
-    sys.exit(code)
+    _leave(code)
 
 
 async def watch(stop: asyncio.Event, **tasks: Coroutine[Any, Any, Any]) -> None:
@@ -78,6 +82,17 @@ async def watch(stop: asyncio.Event, **tasks: Coroutine[Any, Any, Any]) -> None:
         await asyncio.gather(*pending, return_exceptions=True)
     for task in done:
         task.result()
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit. A daemon thread that is in native code as the interpreter ends would abort it."""
+    if not any(thread.daemon for thread in threading.enumerate()):
+        sys.exit(code)
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads it any more
+            stream.flush()
+    os._exit(code)
 
 
 def _stop_once(loop: asyncio.AbstractEventLoop, number: int, stop: asyncio.Event) -> None:

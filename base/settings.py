@@ -39,6 +39,8 @@ from base.errors import SettingsError
 #: sun_path of a Unix socket is 108 bytes on Linux; tmux and PostgreSQL add to the folder.
 SOCKET_PATH_MAX_BYTES = 100
 HANDS_USER = "ai-hands"
+#: The account of whoever runs the machine; it is let in by the machine, active or not.
+OWNER_EMAIL = "admin@local"
 OPENAI = "https://api.openai.com/v1"
 #: What may stand in a header: else the transport's error would quote the key.
 PLAIN_KEY = re.compile(r"[!-~]+")

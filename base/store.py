@@ -298,9 +298,14 @@ class Store:
             connection = await (_retry(acquire) if retry else acquire())
         try:
             yield connection
-        finally:
-            with _errors():
+        except BaseException:  # it stands, or a cancellation would become an error of the store
+            try:
                 await self._pool.release(connection, timeout=CONNECT_S)
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                _logger.warning("connection lost as it was given back", error=str(error))
+            raise
+        with _errors():
+            await self._pool.release(connection, timeout=CONNECT_S)
 
     async def _dedicated(self) -> Any:
         with _errors():

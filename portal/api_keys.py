@@ -13,16 +13,17 @@ from datetime import datetime
 import httpx
 from pydantic import SecretStr
 
-from base import log, secrets, secrets_files, streams
+from base import secrets, secrets_files
 from base import settings as settings_file
 from base.audit import Action, AuditEvent
 from base.deadline import Deadline
-from base.errors import BusError, ConflictError, InputError, ModelError, NotFoundError
+from base.errors import ConflictError, InputError, ModelError, NotFoundError
 from base.llm import LLM, Ask
-from base.messages import Message, ModelCall, Type, Wire
+from base.messages import ModelCall, Wire
 from base.prices import Models
 from base.redact import redact, remember
 from base.settings import PLAIN_KEY, Settings
+from portal import expense
 from portal.auth import Caller, admin_only
 from portal.desk import Desk
 from portal.kept import Kept, kept
@@ -148,16 +149,7 @@ async def _ask_anthropic(desk: Desk, fresh: Settings) -> Tried:
     async def count(call: ModelCall) -> None:
         nonlocal cost_usd
         cost_usd += call.usage.cost_usd
-        message = Message(
-            source="portal",
-            target=streams.SERVICE_SUPERVISOR,
-            type=Type.RESULT,
-            payload=call.model_dump(mode="json"),
-        )
-        try:
-            await desk.bus.publish(streams.USAGE, message)
-        except BusError as error:
-            log.get("portal").error("usage lost", error=str(error))
+        await expense.tell(desk.bus, call)
 
     llm = LLM(fresh, models, on_call=count)
     ask = Ask(

@@ -27,7 +27,7 @@ import jwt
 from base import streams
 from base.errors import ForbiddenError, SettingsError, UnauthenticatedError
 from base.limit import Limiter
-from base.settings import Settings
+from base.settings import OWNER_EMAIL, Settings
 from base.store import Session, Store
 from portal.passwords import Passwords
 from portal.trail import Trail, logged_in, logged_out, reused, user_made
@@ -42,9 +42,8 @@ RACE_S = 10
 #: How often it is written down that a session or a token is in use.
 SEEN_S = 60
 API_TOKEN = "ait_"
-ADMIN_EMAIL = "admin@local"
 #: The same in every installation, so that a local token needs no database to be made.
-ADMIN_ID = str(uuid.uuid5(uuid.NAMESPACE_OID, ADMIN_EMAIL))
+ADMIN_ID = str(uuid.uuid5(uuid.NAMESPACE_OID, OWNER_EMAIL))
 WRONG = "the email or the password is wrong"
 ENDED = "the session has ended; log in again"
 
@@ -117,7 +116,7 @@ class Auth:
             made = await tx.execute(
                 "INSERT INTO users (id, email, password_hash, display_name, role)"
                 " VALUES ($1, $2, $3, 'Admin', 'admin') ON CONFLICT DO NOTHING",
-                *(ADMIN_ID, ADMIN_EMAIL, hashed),
+                *(ADMIN_ID, OWNER_EMAIL, hashed),
             )
             if made:
                 await tx.publish(streams.AUDIT, user_made(ADMIN_ID, "admin"))

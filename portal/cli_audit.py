@@ -116,7 +116,7 @@ async def _tail(store: Store, lines: int, follow: bool, as_json: bool) -> None:
     _rows(rows[::-1], as_json)
     if not rows and lines and not follow and not as_json:
         typer.echo("nothing there")
-    while follow and not _interrupted():
+    while follow:
         found = await store.fetch(
             f"{SELECT}audit_logs WHERE seq > $1 ORDER BY seq LIMIT {PAGE}", last
         )
@@ -125,12 +125,6 @@ async def _tail(store: Store, lines: int, follow: bool, as_json: bool) -> None:
             last = found[-1]["seq"]
         else:
             await asyncio.sleep(FOLLOW_S)
-
-
-def _interrupted() -> bool:
-    """Whether Ctrl+C came: a library that was waited for may have swallowed it."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _rows(rows: list[dict[str, Any]], as_json: bool) -> None:

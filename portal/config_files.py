@@ -91,7 +91,8 @@ def _settings(settings: Settings) -> dict[str, Any]:
 def _models(settings: Settings) -> dict[str, Any]:
     found = Models.load(settings)
     known = {name: model.model_dump(mode="json") for name, model in found.known.items()}
-    return {"models": known, "use": found.use.model_dump(mode="json")}
+    voices = {name: voice.model_dump(mode="json") for name, voice in found.voices.items()}
+    return {"models": known, "voices": voices, "use": found.use.model_dump(mode="json")}
 
 
 def _levels(settings: Settings) -> dict[str, Any]:

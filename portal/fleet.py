@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from base import roster
-from base.messages import UNPAID_PROVIDER, Wire
+from base.messages import Wire
 from portal import crew, spending
 from portal.auth import Caller
 from portal.desk import Desk
@@ -79,24 +79,20 @@ async def fleet(desk: Desk, caller: Caller) -> Fleet:
     known = {row["agent_name"]: row["metrics"] or {} for row in beats}
     found = []
     for one in agents:
-        used = [row for row in spent.usage if row.agent == one.name]
+        used = spending.sums([row for row in spent.usage if row.agent == one.name])
         depth = depths.get(one.name)
         window = (windows or {}).get(one.name) or {}
         standing = _standing(desk, one, window, known.get(one.name, {}), now)
         task = of_id.get(one.current_task_id or "", {})
         standing["root_id"] = task.get("root_id") if task.get("mine") else None
         standing["title"] = task.get("title") or standing["title"]
-        tokens = sum(
-            row.input_tokens + row.output_tokens + row.cache_read_tokens + row.cache_write_tokens
-            for row in used
-        )
         standing |= {
             "approvals": waits.get(one.name, 0),
             "queue": depth.now if depth else 0,
             "waiting": works.get(one.name, 0),
-            "model_calls": sum(row.requests for row in used),
-            "tokens": tokens,
-            "cost_usd": sum(row.cost_usd for row in used if row.provider != UNPAID_PROVIDER),
+            "model_calls": used.requests,
+            "tokens": used.tokens,
+            "cost_usd": used.cost_usd,
         }
         before = depth.before if depth else None
         found.append(Standing(**standing, trouble=trouble(_signs(desk, standing, before, now))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,10 @@ LARGER_BYTES = {
     ("POST", "/api/attachments"): 50_000_000,
     ("POST", "/api/voice/transcriptions"): LARGEST_BYTES,
 }
+#: A file that a page takes, with the form around it; a page that takes none has no such address.
+PAGE_UPLOAD = re.compile(r"/_nicegui/client/[^/]+/upload/\d+")
+PAGE_FILE_BYTES = 5_000_000
+FORM_BYTES = 10_000
 
 #: NiceGUI compiles Vue templates in the browser and writes inline scripts and styles into its
 #: page, which forces 'unsafe-eval' and 'unsafe-inline'; no host but this one is allowed.
@@ -63,7 +68,7 @@ class Limits:
                 _secure(MutableHeaders(scope=message), scope["path"])
             await send(message)
 
-        most_bytes = LARGER_BYTES.get((scope["method"], scope["path"]), BODY_MAX_BYTES)
+        most_bytes = _most_bytes(scope["method"], scope["path"])
         too_large = TOO_LARGE.format(most_bytes)
         length = Headers(scope=scope).get("content-length", "0")
         if length.isdecimal() and int(length) > most_bytes:
@@ -81,6 +86,13 @@ class Limits:
 
         with suppress(ClientDisconnect):  # who left in the middle of a body gets no answer
             await self.app(scope, receiving, sending)
+
+
+def _most_bytes(method: str, path: str) -> int:
+    """Of the body of such a request."""
+    if method == "POST" and PAGE_UPLOAD.fullmatch(path):
+        return PAGE_FILE_BYTES + FORM_BYTES
+    return LARGER_BYTES.get((method, path), BODY_MAX_BYTES)
 
 
 def same_origin(headers: Headers) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
 from base.errors import ForbiddenError, InputError, NotFoundError
@@ -22,12 +24,11 @@ from pai.shapes import (
 )
 from portal.auth import Caller, admin_only
 from portal.desk import Desk
+from portal.limits import PAGE_FILE_BYTES
 from portal.pieces import pieces
 from portal.shapes import PIECES_MAX, EditMemory, Remember, Search
 from portal.trail import event
 
-#: Below what one request may carry (`portal/limits.py`); the command cuts larger files.
-FILE_MAX_BYTES = 900_000
 UPLOADED = {"kind": "document", "source": "upload", "knowledge": True}
 DEFAULT_TIERS = (Tier.HOT, Tier.WARM)
 
@@ -103,25 +104,29 @@ async def edit(desk: Desk, caller: Caller, id: str, asked: EditMemory) -> dict[s
         return await MemoryClient(desk.bus).edit(wanted)
 
 
-async def upload(desk: Desk, caller: Caller, name: str, raw: bytes) -> Remembered:
+async def upload(
+    desk: Desk, caller: Caller, name: str, raw: bytes, heard: Callable[[int, int], None]
+) -> Remembered:
     """Keep a text file as knowledge, in pieces under its own name: sent again, its pieces take
-    their own places. Raises InputError for what is no text, is empty, or too large.
+    their own places. `heard` is told how many are kept, of how many. Raises InputError for what
+    is no text, is empty, or too large.
     """
-    if len(raw) > FILE_MAX_BYTES:
-        raise InputError(f"{name}: larger than {FILE_MAX_BYTES:,} bytes; split it")
+    if len(raw) > PAGE_FILE_BYTES:
+        raise InputError(f"{name}: larger than {PAGE_FILE_BYTES:,} bytes; split it")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{name}: no text in UTF-8; convert it first") from error
     if "\0" in text:
         raise InputError(f"{name}: no text: it holds NUL characters")
-    if not (found := pieces(text)):
+    if not (found := await asyncio.to_thread(pieces, text)):
         raise InputError(f"{name}: there is nothing in it to remember")
     ids: list[str] = []
     for first in range(0, len(found), PIECES_MAX):
         body = {"text": found[first : first + PIECES_MAX], "first": first, "file": name[-500:]}
         part = Remember.model_validate(body | UPLOADED)
         ids += (await remember(desk, caller, part)).ids
+        heard(len(ids), len(found))
     return Remembered(ids=ids)
 
 

@@ -33,12 +33,15 @@ def pieces(text: str, limit_chars: int = PIECE_CHARS) -> list[str]:
 
 def _cut(paragraph: str, limit_chars: int) -> list[str]:
     """One paragraph in parts: between lines if that does, else sentences, words, anywhere."""
-    parts = []
-    while len(paragraph) > limit_chars:
-        at = next((found for cut in CUTS if (found := _last(cut, paragraph, limit_chars))), 0)
-        parts.append(paragraph[: at or limit_chars].rstrip())
-        paragraph = paragraph[at or limit_chars :].lstrip()
-    return [*parts, paragraph]
+    parts, start = [], 0
+    while len(paragraph) - start > limit_chars:
+        head = paragraph[start : start + limit_chars + 1]
+        at = next((found for cut in CUTS if (found := _last(cut, head, limit_chars))), limit_chars)
+        parts.append(head[:at].rstrip())
+        start += at
+        while start < len(paragraph) and paragraph[start].isspace():
+            start += 1
+    return [*parts, paragraph[start:]]
 
 
 def _last(cut: re.Pattern[str], text: str, limit_chars: int) -> int:

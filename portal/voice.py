@@ -115,7 +115,7 @@ class Voice:
     """One a portal. Opens nothing before it is asked."""
 
     def __init__(self, settings: Settings, bus: Bus) -> None:
-        openai = OpenAI(settings)
+        openai = OpenAI(settings, bus)
         ears: tuple[Ear, ...] = (openai, Whisper(settings, bus))
         mouths: tuple[Mouth, ...] = (openai, Piper(settings), Espeak(settings))
         self._settings = settings

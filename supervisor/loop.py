@@ -40,6 +40,7 @@ AGAIN_S = 15.0
 PAUSE_S = 1.0
 TIDY_S = 3600.0
 GROUP = streams.GROUP_SUPERVISOR
+INACTIVE = "the account it belongs to was deactivated"
 
 logger = log.get(__name__)
 
@@ -134,6 +135,9 @@ async def sweep(parts: Parts) -> None:
     )
     for task, change in found:
         await outcomes.release(parts, task, change)
+    for root in await record.of_inactive(parts.store):
+        with contextlib.suppress(ConflictError):  # it ended meanwhile
+            await outcomes.cancel(parts, root, INACTIVE)
     await approvals.sweep(parts)
     await _recover(parts)
 

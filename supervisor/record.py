@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from base.messages import Budget, Checked, Effort, Status, Usage
+from base.settings import OWNER_EMAIL
 from base.store import Row, Session
 from supervisor.plan import Plan
 from supervisor.tasks import HELD, Change, Task
@@ -116,6 +117,17 @@ async def to_join(reads: Reads) -> list[Task]:
         f"SELECT {COLUMNS} FROM tasks AS r WHERE status = 'in_progress'"
         " AND parent_task_id IS NULL AND NOT EXISTS (SELECT 1 FROM tasks AS s"
         " WHERE s.parent_task_id = r.id AND s.status NOT IN ('completed','failed','cancelled'))",
+    )
+    return [task(row) for row in rows]
+
+
+async def of_inactive(reads: Reads) -> list[Task]:
+    """Requests that have not ended, of people who may not get in any more."""
+    rows = await reads.fetch(
+        f"SELECT {COLUMNS} FROM tasks WHERE parent_task_id IS NULL"
+        " AND status NOT IN ('completed','failed','cancelled')"
+        " AND user_id IN (SELECT id FROM users WHERE NOT is_active AND email <> $1)",
+        OWNER_EMAIL,
     )
     return [task(row) for row in rows]
 

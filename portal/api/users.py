@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request
 
 from portal import accounts
 from portal.account_shapes import ChangeUser, NewUser
+from portal.api.responses import may
 from portal.door import Admin, At, Key, address_of, need
 from portal.links import Link
 from portal.scopes import SESSION
@@ -42,7 +43,7 @@ async def user(desk: At, caller: Admin, user_id: UUID) -> accounts.User:
     return await accounts.user(desk, caller, str(user_id))
 
 
-@router.patch("/{user_id}")
+@router.patch("/{user_id}", responses=may(409))
 async def change(desk: At, caller: Admin, user_id: UUID, body: ChangeUser) -> accounts.User:
     """Change the role, deactivate or activate; never the last admin (admin)."""
     return await accounts.change(desk, caller, str(user_id), body)

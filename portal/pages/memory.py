@@ -130,12 +130,7 @@ class Memories:
         self._busy = ui.linear_progress(show_value=False).props(
             'indeterminate aria-label="Looking"'
         )
-        self._note = ui.label("").classes("hint").props("role=status")
-        self._list = ui.html("").classes("recalled")
-        self._list.on("click", self._act, js_handler=recalled.ACT_JS)
-        self._more = ui.button("Show more", on_click=self._older, color=None)
-        self._more.props("flat no-caps").classes("quiet")
-        self._more.set_visibility(False)
+        self._note, self._list, self._more = recalled.frame(self._act, self._older)
         self._empty = parts.empty(
             "psychology",
             "Nothing is remembered yet",

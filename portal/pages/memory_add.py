@@ -13,6 +13,7 @@ from pai.shapes import TEXT_CHARS
 from portal import memory
 from portal.auth import Caller
 from portal.desk import Desk
+from portal.limits import PAGE_FILE_BYTES
 from portal.pages import parts
 from portal.pages.memory_words import split
 from portal.shapes import Remember
@@ -51,7 +52,7 @@ class Add:
                 self._save.props("unelevated no-caps").classes("main")
             ui.label("Or text files, kept as knowledge").classes("section")
             ui.label(
-                f"UTF-8 text of at most {memory.FILE_MAX_BYTES // 1_000} kB each; larger ones by"
+                f"UTF-8 text of at most {PAGE_FILE_BYTES // 1_000_000} MB each; larger ones by"
                 " the command: ai-infra memory remember --file. A file that is added again takes"
                 " its own place."
             ).classes("hint")
@@ -59,7 +60,7 @@ class Add:
                 label="Drop files here, or press +",
                 multiple=True,
                 auto_upload=True,
-                max_file_size=memory.FILE_MAX_BYTES,
+                max_file_size=PAGE_FILE_BYTES,
                 max_files=FILES_MAX,
                 on_upload=self._upload,
                 on_rejected=self._rejected,
@@ -93,24 +94,32 @@ class Add:
 
     async def _upload(self, event: Any) -> None:
         name = event.file.name
+        said = self._tell(f"Reading {name}…", "hint")
+
+        def heard(count: int, whole: int) -> None:
+            said.set_text(f"Remembering {name}: {count:,} of {whole:,} pieces")
+
         try:
-            found = await memory.upload(self._desk, self._caller, name, await event.file.read())
+            raw = await event.file.read()
+            found = await memory.upload(self._desk, self._caller, name, raw, heard)
         except AIError as error:
-            self._tell(f"Not remembered: {error}", "fault")
+            said.set_text(f"Not remembered: {error}")
+            said.classes(replace="fault")
             return
         count = len(found.ids)
-        self._tell(f"Remembered {name} in {count} piece{'s' if count != 1 else ''}", "good")
+        said.set_text(f"Remembered {name} in {count:,} piece{'s' if count != 1 else ''}")
+        said.classes(replace="good")
         await self._after()
 
     def _rejected(self, _: Any) -> None:
-        most = f"{memory.FILE_MAX_BYTES // 1_000} kB"
+        most = f"{PAGE_FILE_BYTES // 1_000_000} MB"
         self._tell(
             f"Not taken: text files of at most {most} are wanted, {FILES_MAX} at once", "fault"
         )
 
-    def _tell(self, said: str, kind: str) -> None:
+    def _tell(self, said: str, kind: str) -> ui.label:
         with self._taken:
-            ui.label(said).classes(kind)
+            return ui.label(said).classes(kind)
 
     def _say(self, said: str) -> None:
         self._fault.set_text(f"Not remembered: {said}")

@@ -42,12 +42,7 @@ class Learned:
             ui.label(
                 "A learning is used again where its trigger fits, and fades when it does not help."
             ).classes("hint")
-        self._note = ui.label("").classes("hint").props("role=status")
-        self._list = ui.html("").classes("recalled")
-        self._list.on("click", self._act, js_handler=recalled.ACT_JS)
-        self._more = ui.button("Show more", on_click=self._older, color=None)
-        self._more.props("flat no-caps").classes("quiet")
-        self._more.set_visibility(False)
+        self._note, self._list, self._more = recalled.frame(self._act, self._older)
         self._empty = parts.empty(
             "school",
             "Nothing was learned yet",

@@ -95,18 +95,22 @@ async def sure(question: str, more: str, word: str, *, bad: bool = True) -> bool
     with ui.dialog() as asked, ui.card().classes("sheet"):
         ui.label(question).classes("headline")
         ui.label(more).classes("lead")
-        with ui.element("div").classes("line end"):
-            ui.button("Cancel", on_click=lambda: asked.submit(False), color=None).props(
-                "flat no-caps"
-            )
-            ui.button(word, on_click=lambda: asked.submit(True), color=None).props(
-                "unelevated no-caps autofocus"
-            ).classes("danger" if bad else "main")
+        ahead = choices(asked, word).props("autofocus")
+        if bad:
+            ahead.classes("danger", remove="main")
     answer = await asked
     if not asked.is_deleted:
         with suppress(ValueError):  # what it stood in was drawn anew meanwhile
             asked.delete()
     return bool(answer)
+
+
+def choices(asked: ui.dialog, word: str) -> ui.button:
+    """A dialog's last line: Cancel submits False, the button with `word` True. That button."""
+    with ui.element("div").classes("line end"):
+        ui.button("Cancel", on_click=lambda: asked.submit(False), color=None).props("flat no-caps")
+        ahead = ui.button(word, on_click=lambda: asked.submit(True), color=None)
+        return ahead.props("unelevated no-caps").classes("main")
 
 
 def table(

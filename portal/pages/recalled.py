@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from html import escape
 from typing import Any
+
+from nicegui import ui
 
 from pai.shapes import SHARED, Card, Item, Memory
 from portal.pages import parts
@@ -36,6 +38,19 @@ PLACES = {
     "search": "a search for it",
     "merged": "duplicates merged into it",
 }
+
+
+def frame(
+    act: Callable[[Any], Awaitable[None]], older: Callable[[], Awaitable[None]]
+) -> tuple[ui.label, ui.html, ui.button]:
+    """Where a list of memories goes: a note, the list, and the button for more, still hidden."""
+    note = ui.label("").classes("hint").props("role=status")
+    cards = ui.html("").classes("recalled")
+    cards.on("click", act, js_handler=ACT_JS)
+    more = ui.button("Show more", on_click=older, color=None)
+    more.props("flat no-caps").classes("quiet")
+    more.set_visibility(False)
+    return note, cards, more
 
 
 def listed(cards: Sequence[Card], user_id: str, hits: Mapping[str, Item] | None = None) -> str:

@@ -173,13 +173,7 @@ async def _set(desk: Desk, caller: Caller, known: str | None) -> bool:
             f"{FIELD} type=password autocomplete=off spellcheck=false autofocus"
         )
         ui.label("It is kept on the server in a file that only the owner can read.").classes("hint")
-        with ui.element("div").classes("line end"):
-            ui.button("Cancel", on_click=lambda: asked.submit(False), color=None).props(
-                "flat no-caps"
-            )
-            ui.button("Keep it", on_click=lambda: asked.submit(True), color=None).props(
-                "unelevated no-caps"
-            ).classes("main")
+        parts.choices(asked, "Keep it")
         value.on("keydown.enter", lambda: asked.submit(True))
     try:
         while await asked:

@@ -213,13 +213,7 @@ async def _make_token(desk: Desk, caller: Caller) -> bool:
                 ui.label("It may")
             boxes = {scope: ui.checkbox(f"{SCOPES[scope]} ({scope})") for scope in known}
         life = ui.select(LIVES, value=90, label="It ends after").props(FIELD)
-        with ui.element("div").classes("line end"):
-            ui.button("Cancel", on_click=lambda: asked.submit(None), color=None).props(
-                "flat no-caps"
-            )
-            ui.button("Make it", on_click=lambda: asked.submit(True), color=None).props(
-                "unelevated no-caps"
-            ).classes("main")
+        parts.choices(asked, "Make it")
     try:
         while await asked:
             if not any(box.value for box in boxes.values()):

@@ -106,7 +106,7 @@ async def _invite(desk: Desk, caller: Caller, at: str) -> bool:
         email = ui.input("Email").props(f"{FIELD} type=email maxlength=255 autofocus")
         name = ui.input("Name").props(f"{FIELD} maxlength=100")
         role = ui.select(ROLES, value="user", label="Role").props(FIELD)
-        _choices(asked, "Invite")
+        parts.choices(asked, "Invite")
     try:
         while await asked:
             try:
@@ -145,14 +145,16 @@ async def _change(desk: Desk, caller: Caller, one: accounts.User, at: str) -> bo
                 on_click=lambda: asked.submit("turn"),
                 color=None,
             ).props("flat no-caps").classes("quiet")
-        _choices(asked, "Save")
+        parts.choices(asked, "Save")
     does = await asked
     asked.delete()
     try:
         if does == "link":
             await _show(await accounts.link(desk, caller, one.id, at), one.email)
         elif does == "turn":
-            more = "They are logged out at once, and their API tokens are gone."
+            more = (
+                "They are logged out at once, their API tokens are gone, their work is cancelled."
+            )
             if one.is_active and not await parts.sure(
                 f"Deactivate {one.email}?", more, "Deactivate"
             ):
@@ -171,11 +173,3 @@ async def _change(desk: Desk, caller: Caller, one: accounts.User, at: str) -> bo
 
 async def _show(link: Link, email: str) -> None:
     await once("The link", f"Give it to {email}. It works once and is not shown again.", link.url)
-
-
-def _choices(asked: ui.dialog, word: str) -> None:
-    with ui.element("div").classes("line end"):
-        ui.button("Cancel", on_click=lambda: asked.submit(None), color=None).props("flat no-caps")
-        ui.button(word, on_click=lambda: asked.submit("save"), color=None).props(
-            "unelevated no-caps"
-        ).classes("main")

@@ -29,6 +29,8 @@ LOGOUT_JS = "() => fetch('/logout', {method: 'POST'}).then(() => location.assign
 NARROW_PX = 900
 RAIL_PX, SIDE_PX = 76, 264
 WAITING_MAX = 99
+#: A machine with much to do builds a page slowly; NiceGUI would show an error after three seconds.
+BUILD_S = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +82,7 @@ def page(app: FastAPI, path: str, draw: Draw, *, admin: bool = False) -> None:
     role, or with NotFoundError, to a page that says so.
     """
 
-    @ui.page(path)
+    @ui.page(path, response_timeout=BUILD_S)
     async def shown(request: Request, client: Client) -> Response | None:
         desk: Desk = app.state.desk
         try:

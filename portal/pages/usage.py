@@ -9,13 +9,13 @@ from typing import Any
 from fastapi import FastAPI, Request
 from nicegui import Client, ui
 
-from portal import spending, usage
+from portal import spending
 from portal.auth import Caller
 from portal.desk import Desk
 from portal.pages import bars, parts, shell
 from portal.pages.live import Live
 from portal.pages.marks import shown
-from portal.usage import Report, Sums
+from portal.spending import Report, Sums
 
 TITLE_CHARS = 90
 #: Of the page's ticks: how many pass until the figures are read again.
@@ -51,14 +51,14 @@ class Usage:
         self._desk = desk
         self._caller = caller
         self._days = 30
-        self._by: usage.By = "agent"
+        self._by: spending.By = "agent"
         self._measure = ""
         self._ticks = 0
 
     async def build(self) -> None:
         """Make the page inside the present element."""
         with ui.element("div").classes("line"):
-            days = {count: f"{count} days" for count in usage.RANGES}
+            days = {count: f"{count} days" for count in spending.RANGES}
             ui.toggle(days, value=self._days, on_change=self._choose_days).props(
                 'no-caps unelevated dense aria-label="How many days"'
             )
@@ -95,9 +95,9 @@ class Usage:
             await self._read()
 
     async def _read(self) -> None:
-        self._report = await usage.report(self._desk, self._caller, self._days)
+        self._report = await spending.report(self._desk, self._caller, self._days)
         budget = await spending.budget(self._desk, self._caller)
-        month = await usage.month(self._desk)
+        month = await spending.month(self._desk)
         whole = self._report.whole
         options = {"cost": "Cost", "tokens": "Tokens"}
         if whole.rehearsed_usd > 0:
@@ -157,7 +157,7 @@ def tiles(report: Report) -> str:
     )
 
 
-def limits(budget: spending.BudgetState, month: usage.Month) -> str:
+def limits(budget: spending.BudgetState, month: spending.Month) -> str:
     """Today and this month against what may be spent."""
     hard = budget.hard_limit_usd
     part = budget.spent_usd / hard if hard else 1.0
@@ -181,7 +181,7 @@ def limits(budget: spending.BudgetState, month: usage.Month) -> str:
     )
 
 
-def drawn(report: Report, by: usage.By, measure: str) -> str:
+def drawn(report: Report, by: spending.By, measure: str) -> str:
     """The bars, and the same as a table for those who cannot see them."""
     name, value, said = MEASURES[measure]
     place = {day: at for at, day in enumerate(report.days)}

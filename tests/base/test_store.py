@@ -172,6 +172,23 @@ async def test_a_cancelled_transaction_leaves_nothing_and_returns_its_connection
     assert await store.fetchval("SELECT count(*) FROM users") == 0
 
 
+async def test_a_cancellation_stays_one_when_postgresql_does_not_hear_of_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base.store, "CONNECT_S", 0.3)
+    backend = await store.fetchval("SELECT pg_backend_pid()")
+    task = asyncio.create_task(store.fetchval("SELECT pg_sleep(60)"))
+    await asyncio.sleep(0.1)
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    finally:
+        os.kill(backend, signal.SIGCONT)
+    assert await store.fetchval("SELECT 1") == 1
+
+
 async def test_a_savepoint_undoes_only_itself(store: Store) -> None:
     insert = "INSERT INTO users (email) VALUES ($1)"
 

@@ -190,6 +190,8 @@ def alone(portal: Portal, store: Store) -> Any:
 async def test_the_last_admin_stays(portal: Portal, store: Store, alone: Any) -> None:
     await alone()
     with portal.admin() as admin:
+        described = admin.get("/openapi.json").json()["paths"]["/api/users/{user_id}"]["patch"]
+        assert "409" in described["responses"]
         for change in ({"role": "user"}, {"is_active": False}):
             refused = admin.patch(f"/api/users/{ADMIN_ID}", json=change)
             assert refused.status_code == 409

@@ -319,6 +319,7 @@ async def test_events_without_a_cursor_are_the_newest(bus: Bus, admin: httpx.Cli
 
 
 async def test_usage_and_budget(portal: Portal, store: Store, admin: httpx.Client) -> None:
+    await store.execute("DELETE FROM api_usage")
     _, sent = await asked(portal, admin.headers["Authorization"].split()[1])
     await store.execute(
         "INSERT INTO api_usage (agent, provider, model, input_tokens, output_tokens, cost_usd,"

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,10 +142,13 @@ async def test_tail_shows_the_newest_and_is_safe_in_a_terminal(home: Home, redis
     assert rows[-1]["resource_path"] == "/x\x1b[31m\u202e"
 
 
-async def test_tail_follows(home: Home, redis_url: str) -> None:
+@pytest.mark.parametrize("moment_s", [0.0, 0.3])  # in a query, and between two
+async def test_tail_follows_until_ctrl_c(home: Home, redis_url: str, moment_s: float) -> None:
     process = await asyncio.create_subprocess_exec(
         *COMMAND, "tail", "-n", "0", "--follow", "--json",
         env=home.environment, stdout=asyncio.subprocess.PIPE,
+        # A suite that a shell runs in the background has SIGINT ignored, and hands that on.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert process.stdout is not None
     bus = await Bus.open(redis_url, "supervisor")
@@ -154,18 +158,18 @@ async def test_tail_follows(home: Home, redis_url: str) -> None:
         async with asyncio.timeout(30):
             while found is None:  # what was written before it looked does not count
                 await writer.write(events(1))
-                with_line = asyncio.wait_for(process.stdout.readline(), 1)
-                try:
-                    found = json.loads(await with_line)
-                except TimeoutError:
-                    continue
-        assert found["seq"] > ROWS
-    finally:
-        async with asyncio.timeout(60):
-            while process.returncode is None:  # as a person would: once more when it goes on
-                process.send_signal(signal.SIGINT)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(process.wait(), 10)
+                    async with asyncio.timeout(1):
+                        found = json.loads(await process.stdout.readline())
+        assert found["seq"] > ROWS
+        await asyncio.sleep(moment_s)
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(20):
+            assert await process.wait() == 130
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
         await bus.close()
 
 

@@ -140,7 +140,10 @@ async def test_a_text_and_a_file_are_remembered_on_a_phone(
     await expect(page.locator("article.memory")).to_contain_text("The kettle is blue.")
     await page.get_by_role("button", name="Remember", exact=True).click()
     handbook, image = tmp_path / "handbook.md", tmp_path / "picture.txt"
-    handbook.write_text("# One\n\n" + "All about pumps. " * 60 + "\n\n# Two\n\nAll about valves.\n")
+    long = "\n" * 1_100_000  # more than a request of the API may have
+    handbook.write_text(
+        "# One\n\n" + "All about pumps. " * 60 + long + "# Two\n\nAll about valves.\n"
+    )
     image.write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe")
     await expect(page.get_by_label("Text to remember")).to_have_value("")
     await page.locator('input[type="file"]').set_input_files(image)

@@ -8,8 +8,11 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from base import secrets_files, sound
+from base import secrets_files, sound, streams
+from base.bus import Bus
+from base.messages import ModelCall, decode
 from base.store import Store
+from supervisor import tally
 from tests import voice_rig
 from tests.portal.conftest import Portal, person
 from tests.portal.voice_portal import KEY, talking
@@ -143,6 +146,40 @@ def test_a_sentence_becomes_sound_once(client: httpx.Client, played: Provider) -
     ):
         refused = client.post("/api/voice/speech", json=body)
         assert (refused.status_code, said in refused.text) == (422, True), refused.text
+
+
+async def test_what_a_provider_hears_and_speaks_is_counted(
+    client: httpx.Client, played: Provider, speech: bytes, talks: Talking, store: Store, bus: Bus
+) -> None:
+    prices = talks[0].settings.config / "models.toml"
+    prices.write_text(
+        "[voices.whisper-x]\nminute_usd = 0.6\n[voices.tts-x]\nmillion_chars_usd = 1000.0\n"
+    )
+    before = {one for one, _ in await calls(bus)}
+    text = f"A sentence of {uuid.uuid4().hex}."
+    for _ in range(2):  # the second comes from memory, and is not charged
+        assert client.post("/api/voice/speech", json={"text": text}).status_code == 200
+    heard = client.post("/api/voice/transcriptions", content=speech).json()
+    played.fault = (500, "broken")
+    assert client.post("/api/voice/transcriptions", content=speech).status_code == 502
+    prices.unlink()
+    told = [call for one, call in await calls(bus) if one not in before]
+    assert [(one.purpose, one.model, one.provider) for one in told] == [
+        ("speak", "tts-x", "127.0.0.1"),
+        ("hear", "whisper-x", "127.0.0.1"),
+    ]
+    for one in told:
+        assert await tally.add_usage(store, one)
+    rows = client.get("/api/usage/daily", params={"agent": "voice"}).json()["usage"]
+    found = {row["model"]: row["cost_usd"] for row in rows}
+    assert found["tts-x"] == pytest.approx(len(text) / 1_000)
+    assert found["whisper-x"] == pytest.approx(heard["seconds_s"] / 100, abs=1e-4)
+
+
+async def calls(bus: Bus) -> list[tuple[bytes, ModelCall]]:
+    """The model calls that were told to the supervisor, by their place on the stream."""
+    rows = (await bus.call(("XRANGE", streams.USAGE, "-", "+")))[0] or []
+    return [(place, ModelCall.model_validate(decode(fields[1]).payload)) for place, fields in rows]
 
 
 def test_a_provider_that_fails_is_said_in_words_and_the_key_never(

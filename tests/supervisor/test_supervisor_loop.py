@@ -268,6 +268,28 @@ async def test_cancel_stops_agents_and_refuses_what_comes_late(world: World) -> 
     assert await world.answers() == []
 
 
+async def test_work_of_a_deactivated_account_is_cancelled(world: World) -> None:
+    async def never(player: Player, order: WorkOrder) -> Outcome | None:
+        return None
+
+    world.act = never
+    await world.play("code")
+    world.start()
+    at_work = await world.ask("What is a heap?", agent="code")
+    await until("it is at work", _count(world, "status = 'in_progress' AND key = 's1'", 1))
+    waits = await world.ask("And what is a tree?", agent="code")
+    await world.store.execute(
+        "UPDATE users SET is_active = FALSE WHERE id = (SELECT user_id FROM tasks WHERE id = $1)",
+        at_work,
+    )
+    for task_id in (at_work, waits):
+        row = await world.ended(task_id)
+        assert (row["status"], row["error"]) == ("cancelled", loop.INACTIVE)
+    player = world.players["code"]
+    await until("the agent was told", _true(lambda: bool(player.controls)))
+    assert player.controls[0].verb == "cancel"
+
+
 async def test_retry_runs_the_same_request_again(world: World) -> None:
     async def fail(player: Player, order: WorkOrder) -> Outcome | None:
         return player.outcome(order, status=Status.FAILED, error="no luck", answer="")

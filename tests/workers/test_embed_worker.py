@@ -197,3 +197,22 @@ async def test_two_workers_share_the_stream_and_one_may_die(
     second.stdout.close()
     for n in range(12):
         assert (await embedder.embed([f"alone again {n}"])).matrix.shape == (1, 384)
+
+
+async def test_one_that_is_told_to_stop_while_it_computes_ends_well(
+    home: Path, redis_server: str, bus: Bus, embedder: Embedder
+) -> None:
+    second = started(home, redis_server, "embed")
+    texts = [f"{n} {'so ' * 150}" for n in range(64)]
+    asked = [
+        asyncio.create_task(embedder.embed([f"{at} {text}" for text in texts], "bulk"))
+        for at in range(4)
+    ]
+    await asyncio.sleep(0.3)  # its compute threads are in native code
+    second.terminate()
+    assert await asyncio.to_thread(second.wait, 20) == 0
+    assert second.stdout is not None
+    second.stdout.close()
+    for one in asked:
+        one.cancel()
+    await asyncio.gather(*asked, return_exceptions=True)
