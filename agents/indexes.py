@@ -23,8 +23,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
-import httpx2
-
 from agents import runtime_install
 from base import log
 from base.levels import PACKAGE_INDEXES, Level
@@ -240,6 +238,8 @@ def _plain(url: str) -> str:
 
 def _file_hosts(kind: str, index: str, certs: Iterable[str]) -> tuple[str, ...]:
     """ "host:port" of where `index` answers from and keeps its files; empty: it did not tell."""
+    import httpx2  # a fifth of an agent's start, for what is asked once in six hours
+
     context = ssl.create_default_context()
     url = urljoin(index.rstrip("/") + "/", _PROBE[kind])
     try:

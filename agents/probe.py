@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx2
-
 from agents.hands import Hands
 from base.deadline import Deadline
 from base.errors import ModelError, SandboxError
@@ -112,6 +110,8 @@ async def _http(probe: Probe, hands: Hands | None, level: Level, deadline: Deadl
             f"nothing in the sandbox answers at {address}, and outside it {address} is not on "
             f"the list of level {level.name}"
         )
+    import httpx2  # a fifth of an agent's start, for what few of them do
+
     limit_s = min(HTTP_S, deadline.left_s)
     try:
         async with (

@@ -19,12 +19,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 from hiredis import pack_command
-from redis.asyncio.connection import AbstractConnection, ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
 
-from base import live, log, metrics, streams
+from base import lean, live, log, metrics, streams
 from base.ask import Asks, serve
 from base.consume import Delivery, Reader, group_gone
 from base.dead import DeadLetter, DeadLetters, letter
@@ -33,6 +29,18 @@ from base.errors import BusError
 from base.live import FIELD
 from base.messages import Event, Message, encode
 from base.outage import Outage
+
+# Its traces are never asked for, and every program that speaks on the bus would load them.
+with lean.without("opentelemetry"):
+    from redis.asyncio.connection import AbstractConnection, ConnectionPool
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+    from redis.exceptions import (
+        AuthenticationError,
+        AuthorizationError,
+        RedisError,
+        ResponseError,
+    )
 
 __all__ = ["Bus", "DeadLetter", "Delivery", "Line"]
 

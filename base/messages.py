@@ -23,7 +23,7 @@ BROADCAST_TARGET = "*"
 class Wire(BaseModel):
     """Common form of everything on the wire: frozen, unknown fields dropped."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
 
 class Type(StrEnum):
