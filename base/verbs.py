@@ -6,6 +6,7 @@ these. `VERBS` names each shape once.
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated, Any, Literal
 
@@ -15,7 +16,7 @@ from base.hostname import hostname
 from base.messages import Wire
 
 Host = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(hostname)]
-Label = Annotated[str, Field(pattern=r"^(?!-)[a-z0-9-]{1,63}(?<!-)$")]
+Label = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,120}$")]
 Identity = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,100}$")]
 Challenge = Literal["http-01", "dns-01"]
@@ -87,14 +88,14 @@ class Folder(Ask):
     """Files of a folder of the agents' workspaces or of the web roots."""
 
     kind: Literal["folder"] = "folder"
-    path: Annotated[str, Field(pattern=r"^/[^\0]{1,1000}$")]
+    path: Annotated[str, Field(pattern=r"^/[^\x00]{1,1000}$")]
 
 
 class Git(Ask):
     """A checkout of `ref` (the default branch without one)."""
 
     kind: Literal["git"] = "git"
-    url: Annotated[str, Field(pattern=r"^https://[^\s\0@]{3,1000}$")]
+    url: Annotated[str, Field(pattern=r"^https://[^\s\x00@]{3,1000}$")]
     ref: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,200}$")] | None = None
     folder: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,200}$")] | None = None
 
@@ -178,6 +179,7 @@ class UpdateApply(Ask):
 
 
 VERBS: dict[str, type[Ask]] = {
+    "broker.verbs": Nothing,
     "domain.add": DomainAdd,
     "domain.remove": DomainRemove,
     "domain.enable": DomainName,
@@ -201,6 +203,23 @@ VERBS: dict[str, type[Ask]] = {
     "update.apply": UpdateApply,
 }
 VERBS["docker.logs"] = DockerLogs
+
+
+#: What an agent's tool and its approval are called.
+TOOL = "broker"
+
+
+def words(verb: str, request: Ask) -> tuple[str, ...]:
+    """The verb and its request as an approval shows and binds them: `name=JSON` for each field
+    that says something, in the shape's order. The same request always has the same words.
+    """
+    fields = request.model_dump(mode="json", exclude_none=True)
+    told = (f"{name}={_plain(value)}" for name, value in fields.items())
+    return (verb, *told)
+
+
+def _plain(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 class By(Wire):

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PROGRAMS = tuple(Path(one) for one in PATH.split(":"))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
@@ -12,6 +15,8 @@ class Box:
 
     acme_url None: certbot's own default (Let's Encrypt). http_port, https_port: where nginx
     listens, for the probes. acme_ca: a file with the roots to trust for ACME and for probes.
+    units, containers: what the verbs of the machine may name. programs: where external commands
+    are looked for. docker: the address of Docker's engine.
     """
 
     root: Path = Path("/")
@@ -27,3 +32,7 @@ class Box:
     http_port: int = 80
     https_port: int = 443
     addresses: tuple[str, ...] = field(default=())
+    units: tuple[str, ...] = ()
+    containers: tuple[str, ...] = ()
+    programs: tuple[Path, ...] = PROGRAMS
+    docker: str = "unix:///var/run/docker.sock"
