@@ -17,14 +17,14 @@ from tests.provision.rig import Record, Rig
 
 
 async def audited(bus: Bus, about: str) -> list[dict[str, Any]]:
-    """The audit events on the bus that name `about`, oldest first."""
-    found = []
+    """The audit events on the bus that name `about`, oldest first, each once."""
+    found: dict[str, dict[str, Any]] = {}
     raw = await bus.call(("XRANGE", streams.AUDIT, "-", "+"))
     for _, fields in raw[0]:
         payload = decode(fields[1]).payload
         if about in str(payload.get("resource_path")):
-            found.append(payload)
-    return found
+            found.setdefault(payload["id"], payload)
+    return sorted(found.values(), key=lambda one: str(one["timestamp"]))
 
 
 async def eventually(bus: Bus, about: str, count: int) -> list[dict[str, Any]]:
