@@ -86,10 +86,10 @@ def wish(name: str, given: dict[str, Any], need: Need, task: Task, parts: Parts)
             destructive=need.destructive, person=need.person, files=run,
         )  # fmt: skip
     if name == TOOL:
-        verb, request = broker.request_of(given)
+        asked, request = broker.request_of(given)
         folder = broker.folder_of(given)
         return Wish(
-            kind="command", tool=name, given=given, argv=words(verb, request), rank=need.rank,
+            kind="command", tool=name, given=given, argv=words(asked, request), rank=need.rank,
             level=own, alone=False, reason=need.why[:REASON_CHARS], destructive=need.destructive,
             person=need.person, files=None if folder is None else {"folder": folder},
         )  # fmt: skip

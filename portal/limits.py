@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,9 @@ LARGER_BYTES = {
     ("POST", "/api/attachments"): 50_000_000,
     ("POST", "/api/voice/transcriptions"): LARGEST_BYTES,
 }
+#: The files of a site.
+DEPLOY = re.compile(r"/api/domains/[0-9a-fA-F-]{32,36}/deploy")
+DEPLOY_MAX_BYTES = 200_000_000
 
 #: NiceGUI compiles Vue templates in the browser and writes inline scripts and styles into its
 #: page, which forces 'unsafe-eval' and 'unsafe-inline'; no host but this one is allowed.
@@ -64,6 +68,8 @@ class Limits:
             await send(message)
 
         most_bytes = LARGER_BYTES.get((scope["method"], scope["path"]), BODY_MAX_BYTES)
+        if scope["method"] == "POST" and DEPLOY.fullmatch(scope["path"]):
+            most_bytes = DEPLOY_MAX_BYTES
         too_large = TOO_LARGE.format(most_bytes)
         length = Headers(scope=scope).get("content-length", "0")
         if length.isdecimal() and int(length) > most_bytes:

@@ -175,6 +175,33 @@ DOMAIN: dict[str, Any] = {
     "ssl_status": "active",
     "ssl_expires_at": "2027-02-26T09:30:00Z",
     "created_at": AT,
+    "days_left": 90,
+    "kind": "static",
+    "names": ["example.org", "www.example.org"],
+    "upstream": None,
+    "target": None,
+    "release": "20261128-0930",
+    "problem": None,
+}
+CHANGES: dict[str, Any] = {
+    "changes": [
+        {
+            "id": "20261128T093000000000-5f3a21",
+            "at": AT,
+            "verb": "add",
+            "domain": "example.org",
+            "who": "infra",
+            "why": "",
+            "state": "done",
+            "diff": "+server_name example.org;",
+        }
+    ]
+}
+OFFERED: dict[str, Any] = {
+    "verbs": [{"name": "unit.restart", "approval": "admin", "deadline_s": 300, "changes": True}],
+    "units": ["nginx.service"],
+    "containers": [],
+    "interrupted": [],
 }
 SUM: dict[str, Any] = {
     "date": "2026-11-28",

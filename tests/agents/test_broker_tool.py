@@ -115,7 +115,7 @@ async def test_a_plan_is_free_and_doing_waits_for_leave(world: World) -> None:
     assert world.broker.did[-1] == "added agent.example.org for infra"
     assert rig.clerk.redeemed == []  # it was the broker that used it
     assert "» asking for the certificate" in rig.screen("infra")
-    rows = [one for one in rig.audited(told) if one.details["tool"] == "broker"]
+    rows = [one for one in rig.audited(told) if one.details.get("tool") == "broker"]
     assert rows[4].resource_path == 'broker domain.add {"domain":"agent.example.org"}'
     steps = [one for one in rig.events if one.kind is Kind.BROKER]
     assert {one.root_id for one in steps} == {told.root_id}

@@ -135,8 +135,8 @@ async def renew(request: CertRenew, box: Box, by: By, tell: Tell) -> dict[str, A
 
 async def history(request: Nothing, box: Box, by: By, tell: Tell) -> dict[str, Any]:
     change = {
-        "id": "c1", "at": "2026-11-28T12:00:00Z", "what": "add example.org",
-        "diff": "+ server_name example.org;\n+ <b>bold</b>", "undone": False,
+        "id": "c1", "at": "2026-11-28T12:00:00Z", "verb": "add", "domain": "example.org",
+        "who": "infra", "state": "done", "diff": "+ server_name example.org;\n+ <b>bold</b>",
     }  # fmt: skip
     return {"changes": [change]}
 

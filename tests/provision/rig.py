@@ -71,9 +71,17 @@ class Rig:
         path = self.state / "did"
         return path.read_text().splitlines() if path.exists() else []
 
-    def rules(self, text: str = "", *, people: str = ME, agents: str = "nobody") -> None:
+    def rules(
+        self,
+        text: str = "",
+        *,
+        people: str = ME,
+        agents: str = "nobody",
+        inbox: Path | None = None,
+    ) -> None:
         peers = f'[peers]\npeople = ["{people}"]\nagents = ["{agents}"]\n'
         box = f'[box]\nstate = "{self.state}"\nprograms = ["{self.folder}/bin"]\n'
+        box += "" if inbox is None else f'inbox = "{inbox}"\n'
         self.config.write_text(f'{text}\n{peers}{box}docker = "unix://{self.folder}/docker.sock"\n')
 
     def start(self, *, wait: bool = True) -> None:
