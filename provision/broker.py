@@ -166,6 +166,7 @@ class Broker:
                 raise NotRunningError(why) from error
             if given is not None:
                 await leave.use(self._store, given)
+                self._live.tell(witness.used(deed, given))
             if not verb.alone:
                 return await self._run(deed, verb, request, say)
             self._journal.begin(deed.run, verb.name, deed.about, deed.who)

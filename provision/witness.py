@@ -6,6 +6,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
+from base.approvals import Approval, ApprovalStatus
 from base.audit import ActorType, AuditEvent, OutcomeWord, Risk
 from base.messages import Event, Kind
 from base.redact import redact
@@ -118,4 +119,23 @@ def live(deed: Deed, state: str, **more: Any) -> Event:
         root_id=deed.root_id,
         task_id=deed.by.task_id,
         data=data | more,
+    )
+
+
+def used(deed: Deed, found: Approval) -> Event:
+    """That the leave is used up, as the supervisor tells of the other approvals."""
+    fields = {"id", "risk", "sentence", "decided_by", "decided_via", "expires_at"}
+    data = found.model_dump(mode="json", include=fields) | {
+        "status": ApprovalStatus.USED.value,
+        "agent": found.request.agent,
+        "tool": found.request.tool,
+        "level": found.request.level,
+    }
+    return Event(
+        kind=Kind.APPROVAL,
+        agent=found.request.agent,
+        user_id=found.request.user_id,
+        root_id=deed.root_id,
+        task_id=found.request.task_id,
+        data=data,
     )

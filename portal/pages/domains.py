@@ -39,7 +39,7 @@ async def _draw(desk: Desk, caller: Caller, client: Client, request: Request) ->
     if desk.settings.broker is not None:
         made = await shell.build(
             desk, caller, client, here="/domains", title="Domains",
-            styles=("domains.css",), scripts=("domains.js",),
+            styles=("domains",), scripts=("domains",),
         )  # fmt: skip
         page = Sites(desk, caller)
         with made.body, ui.element("div").classes("page"):

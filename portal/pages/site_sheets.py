@@ -36,7 +36,7 @@ class AddSite:
 
     async def open(self) -> bool:
         """Show it until it is closed; whether a site was added."""
-        with ui.dialog().props("persistent") as self._dialog, ui.card().classes("sheet"):
+        with ui.dialog().props("persistent") as self._dialog, ui.card().classes("sheet site-sheet"):
             ui.label("Add a domain").classes("headline")
             ui.label("Its DNS has to lead to this server already.").classes("lead")
             self._name = ui.input("Domain, such as example.org", on_change=self._changed)
@@ -57,7 +57,7 @@ class AddSite:
             self._challenge = ui.select(
                 CHALLENGES, value="http-01", label="Proved", on_change=self._changed
             ).props(FIELD)
-            self._plan = ui.html("").classes("plan").props("role=status")
+            self._plan = ui.html("").classes("steps").props("role=status")
             self._fault = ui.label("").classes("fault").props("role=alert")
             with ui.element("div").classes("line end"):
                 ui.button("Cancel", on_click=lambda: self._dialog.submit(False), color=None).props(
@@ -135,7 +135,7 @@ class DeploySite:
 
     async def open(self) -> bool:
         """Show it until it is closed; whether there is a new release."""
-        with ui.dialog().props("persistent") as self._dialog, ui.card().classes("sheet"):
+        with ui.dialog().props("persistent") as self._dialog, ui.card().classes("sheet site-sheet"):
             ui.label(f"Deploy to {self._site.domain_name}").classes("headline")
             ui.label(
                 "A folder, files, or one archive (.zip, .tar, .tar.gz). The site changes at once"
@@ -157,7 +157,7 @@ class DeploySite:
         return self._done
 
     def _pick(self, word: str, icon: str, folder: bool) -> None:
-        made = ui.button(word, icon=icon, color=None).props("outline no-caps").classes("quiet")
+        made = ui.button(word, icon=icon, color=None).props("flat no-caps").classes("quiet")
         whole = "true" if folder else "false"
         js = f"() => window.aiDeploy('{self._site.id}', {whole}, emit)"
         made.on("click", self._told, js_handler=js)

@@ -61,6 +61,8 @@ async def test_leave_is_used_once_and_for_exactly_that(
     told = [one for _, one in await bus.newest_events(50) if one.kind is Kind.BROKER]
     assert (told[-1].user_id, told[-1].task_id) == (by.user_id, by.task_id)
     assert told[-1].root_id == by.task_id
+    uses = [one for _, one in await bus.newest_events(50) if one.kind is Kind.APPROVAL]
+    assert [(one.data["id"], one.data["status"]) for one in uses] == [(found.id, "used")]
 
 
 async def test_leave_that_does_not_hold(rig: Rig, record: Record, by: By) -> None:
