@@ -35,12 +35,7 @@ with lean.without("opentelemetry"):
     from redis.asyncio.connection import AbstractConnection, ConnectionPool
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
-    from redis.exceptions import (
-        AuthenticationError,
-        AuthorizationError,
-        RedisError,
-        ResponseError,
-    )
+    from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
 
 __all__ = ["Bus", "DeadLetter", "Delivery", "Line"]
 

@@ -34,7 +34,6 @@ class Sent(Protocol):
     """A file of a form, as the web framework keeps it."""
 
     filename: str | None
-    size: int | None
     file: BinaryIO
 
 

@@ -35,14 +35,13 @@ OWN_UNIT = "ai-provision.service"
 PEER = re.compile(r"@?[a-z_][a-z0-9_-]{0,30}")
 #: Said by other keys of the file.
 NOT_BOX = frozenset({"root", "config", "units", "containers"})
+STRICT = ConfigDict(frozen=True, extra="forbid")
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Peers(_Strict):
+class Peers(BaseModel):
     """Names of users, or "@group"."""
+
+    model_config = STRICT
 
     people: tuple[str, ...] = ()
     agents: tuple[str, ...] = ()
@@ -56,15 +55,19 @@ class Peers(_Strict):
         return names
 
 
-class Rule(_Strict):
+class Rule(BaseModel):
     """What the file says about one verb; None: as the verb says itself."""
+
+    model_config = STRICT
 
     enabled: bool = True
     approval: Approval | None = None
     deadline_s: float | None = Field(default=None, gt=0, le=86_400)
 
 
-class _File(_Strict):
+class _File(BaseModel):
+    model_config = STRICT
+
     units: tuple[Name, ...] = ()
     containers: tuple[Name, ...] = ()
     peers: Peers = Peers()
@@ -90,7 +93,7 @@ class _File(_Strict):
         return verbs
 
 
-class Rules(_Strict):
+class Rules(BaseModel):
     """The whole file, read. Make it with `load`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)

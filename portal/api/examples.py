@@ -18,7 +18,6 @@ from portal.api.samples import (
     AT,
     AUDIT,
     CARD,
-    CHANGES,
     CONVERSATION,
     DELIVERY,
     DELIVERY_ID,
@@ -35,7 +34,6 @@ from portal.api.samples import (
     ME,
     MEMORY,
     MEMORY_ID,
-    OFFERED,
     PART,
     PART_ID,
     QUESTION,
@@ -51,6 +49,7 @@ from portal.api.samples import (
     VOICE,
     WEBHOOK,
 )
+from portal.api.samples_broker import CHANGES, OFFERED
 
 BODIES: dict[str, Any] = settings.BODIES | {
     "auth_login": {"email": "ada@example.org", "password": "a long enough one"},

@@ -183,26 +183,6 @@ DOMAIN: dict[str, Any] = {
     "release": "20261128-0930",
     "problem": None,
 }
-CHANGES: dict[str, Any] = {
-    "changes": [
-        {
-            "id": "20261128T093000000000-5f3a21",
-            "at": AT,
-            "verb": "add",
-            "domain": "example.org",
-            "who": "infra",
-            "why": "",
-            "state": "done",
-            "diff": "+server_name example.org;",
-        }
-    ]
-}
-OFFERED: dict[str, Any] = {
-    "verbs": [{"name": "unit.restart", "approval": "admin", "deadline_s": 300, "changes": True}],
-    "units": ["nginx.service"],
-    "containers": [],
-    "interrupted": [],
-}
 SUM: dict[str, Any] = {
     "date": "2026-11-28",
     "requests": 4,

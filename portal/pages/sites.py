@@ -49,6 +49,7 @@ class Sites:
             self._step = ui.label("")
         self._doing.set_visibility(False)
         self._list = ui.element("div").classes("sites")
+        self._sheets = ui.element("div")  # what stands in the list goes when that is drawn anew
         await self.refresh()
 
     async def take(self, items: Sequence[Item]) -> None:
@@ -111,8 +112,8 @@ class Sites:
                 )
                 self._button("Remove", "delete", one, self._remove, bad=True)
 
-    @staticmethod
     def _button(
+        self,
         word: str,
         icon: str,
         one: Domain,
@@ -121,7 +122,8 @@ class Sites:
         bad: bool = False,
     ) -> None:
         async def pressed() -> None:
-            await act(one)
+            with self._sheets:
+                await act(one)
 
         made = ui.button(word, icon=icon, on_click=pressed, color=None)
         made.props(f'flat no-caps dense aria-label="{word} {one.domain_name}"')
