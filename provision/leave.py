@@ -2,7 +2,8 @@
 
 The broker reads and uses it itself, in PostgreSQL, so that what an agent's process says of it
 counts for nothing: it must be approved, in time, unused, of this agent and task, bound to these
-words, asked at the level that the verb needs, and given by one who may.
+words, asked at the level that the verb needs, and given by one who may, whose own yes the portal
+has written down beside it.
 """
 
 from __future__ import annotations
@@ -37,10 +38,16 @@ async def find(store: Store, verb: str, request: Ask, by: By, rule: Rule) -> App
     in_time = await store.fetchval(
         "SELECT expires_at > clock_timestamp() FROM approvals WHERE id = $1", found.id
     )
-    asker = await store.fetchrow("SELECT role FROM users WHERE id::text = $1", found.decided_by)
     fault = objection(found, verb, request, by, rule, in_time=bool(in_time))
-    if fault is None and found.decided_via not in {"policy", "window"}:
-        fault = None if asker is not None and asker["role"] == "admin" else "no admin gave it"
+    if fault is None and found.decided_via != "policy":
+        # A decision that came over the wire counts with the person's own yes beside it.
+        consent = await store.fetchval(
+            "SELECT TRUE FROM consents JOIN users ON users.id = consents.user_id"
+            " WHERE approval_id = $1 AND binding = $2 AND users.id::text = $3"
+            " AND role = 'admin' AND is_active",
+            *(found.id, found.binding, found.decided_by),
+        )
+        fault = None if consent else "no admin gave it in the portal or by the command"
     if fault is not None:
         raise ForbiddenError(f"the approval does not hold: {fault}")
     return found
@@ -69,7 +76,9 @@ def objection(
         return "it has expired"
     if found.decided_via == "policy" and (rule == "person" or asked.tainted):
         return "no rule can give it: a person has to"
-    if found.decided_via not in {"policy", "api", "cli", "window"}:
+    if found.decided_via == "window":
+        return "it was given in the agent's own window: this needs the portal or the command"
+    if found.decided_via not in {"policy", "api", "cli"}:
         return "nobody gave it"
     return None
 

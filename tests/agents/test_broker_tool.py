@@ -60,6 +60,10 @@ class World:
                 *(asked.id, request.task_id, request.user_id, request.agent, request.call_id),
                 *(request.model_dump(mode="json"), binding(request), request.user_id),
             )
+            await self.store.execute(
+                "INSERT INTO consents (approval_id, user_id, binding) VALUES ($1, $2, $3)",
+                *(asked.id, request.user_id, binding(request)),
+            )
         await self.rig.decide(True, name="infra")
 
     async def status(self, asked: Approval) -> str:

@@ -224,9 +224,11 @@ class Record:
 
     async def approval(
         self, verb: str, request: Ask, by: By, *, decided_by: str, via: str = "api",
-        approve: bool = True, expires_s: float = 60, **changed: Any,
+        approve: bool = True, expires_s: float = 60, consent: bool = True, **changed: Any,
     ) -> Approval:  # fmt: skip
-        """A request of an agent, and a decision about it; `changed`: fields of the request."""
+        """A request of an agent, and a decision about it; `changed`: fields of the request;
+        consent: the portal has the person's own yes.
+        """
         assert None not in {by.task_id, by.agent, by.user_id}
         asked = ApprovalRequest(
             **{
@@ -248,4 +250,10 @@ class Record:
             found = await docket.add(tx, asked, "high", "it wants to", 60)
             done = await docket.decide(tx, found.id, status, decided_by, via, "", expires_s)
         assert done is not None
+        if consent and approve and via != "policy":
+            await self.store.execute(
+                "INSERT INTO consents (approval_id, user_id, binding) SELECT $1, id, $2"
+                " FROM users WHERE id::text = $3",
+                *(found.id, found.binding, decided_by),
+            )
         return done

@@ -62,7 +62,7 @@ async def test_leave_is_used_once_and_for_exactly_that(
     assert (told[-1].user_id, told[-1].task_id) == (by.user_id, by.task_id)
     assert told[-1].root_id == by.task_id
     uses = [one for _, one in await bus.newest_events(50) if one.kind is Kind.APPROVAL]
-    assert [(one.data["id"], one.data["status"]) for one in uses] == [(found.id, "used")]
+    assert [one.data["status"] for one in uses if one.data["id"] == found.id] == ["used"]
 
 
 async def test_leave_that_does_not_hold(rig: Rig, record: Record, by: By) -> None:
@@ -89,6 +89,8 @@ async def test_leave_that_does_not_hold(rig: Rig, record: Record, by: By) -> Non
     assert "no rule can give it" in await fault(decided_by="policy", via="policy", **removed)
     assert "no rule can give it" in await fault(decided_by="policy", via="policy", tainted=True)
     assert "nobody gave it" in await fault(decided_by=admin, via="supervisor")
+    assert "no admin gave it" in await fault(consent=False)  # what the wire alone told of
+    assert "own window" in await fault(decided_by="window", via="window")
     assert "something else" in await fault(kind="tool")
     assert "something else" in await fault(tool="shell")
     assert "another verb" in await fault(argv=("domain.add", 'domain="other.example.org"'))
@@ -126,6 +128,8 @@ async def test_of_many_at_once_one_uses_it(rig: Rig, record: Record, by: By) -> 
     asked = (asyncio.to_thread(ask, rig, "domain.add", wanted, held) for _ in range(6))
     said = await asyncio.gather(*asked)
     assert sorted(one["ok"] for one in said) == [False] * 5 + [True]
+    refused = [one["error"] for one in said if not one["ok"]]
+    assert all("approval does not hold" in error for error in refused), refused
     assert sum("begun race.example.org" in line for line in rig.did) == 1
 
 
@@ -141,7 +145,7 @@ async def test_what_agents_may_not_say(rig: Rig, record: Record, by: By) -> None
     ]
     for lie in lies:
         said = ask(rig, "domain.add", wanted, by, lie=lie)
-        assert said["kind"] == "ForbiddenError", (lie, said)
+        assert "speaks for agents" in said["error"], (lie, said)
     dry = ask(rig, "domain.add", wanted, by, dry_run=True)  # free
     assert dry["plan"][0] == "write the site lie.example.org"
     assert rig.order("domain.list", {}, uid=AGENT, **by.model_dump())["ok"]
