@@ -33,6 +33,7 @@ from base.messages import Control, ModelCall, Outcome, decode
 from base.prices import Models
 from base.secrets import Secrets
 from base.settings import Settings, load
+from base.verbs import TOOL
 from pai.telos import Telos
 
 logger = log.get("agents")
@@ -42,6 +43,9 @@ async def main(name: str, plain: bool, settings: Settings, stop: asyncio.Event) 
     """Wire the parts and run them until `stop`. Raises UnknownAgentError, BusError."""
     agents, models = roster.load(settings), Models.load(settings)
     spec = agents.get(name)
+    if settings.broker is None:  # no tool that could do nothing
+        own = tuple(tool for tool in spec.tools if tool != TOOL)
+        spec = spec.model_copy(update={"tools": own})
     servers, levels = mcp.load(settings, agents.agents), Levels.load(settings)
     transcript = Transcript(sys.stdout, plain=plain)
     bus = await Bus.open(settings.redis, name)

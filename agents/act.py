@@ -9,17 +9,29 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from agents import escalate, leave, mcp_tools, model, peer, prompt, tool_audit, tool_calls, tools
+from agents import (
+    broker,
+    escalate,
+    leave,
+    mcp_tools,
+    model,
+    peer,
+    prompt,
+    tool_audit,
+    tool_calls,
+    tools,
+)
 from agents.escalate import UNKNOWN, Ended
 from agents.grip import Grip
 from agents.hands import ToolResult
 from agents.parts import Parts
 from agents.task import Task, calls, reply_text
 from agents.tool_shape import Need
-from base.errors import BusError, ConflictError, ModelError
+from base.errors import AIError, BusError, ConflictError, ModelError
 from base.messages import Kind
 from base.reply import LIMIT_REASONS
 from base.terminal import short
+from base.verbs import TOOL
 
 CUTS_MAX = 3
 #: Calls past the tool limit that are answered before the task fails.
@@ -85,7 +97,14 @@ async def _act(parts: Parts, task: Task, grip: Grip, call: dict[str, Any]) -> No
     async def run(tool: str, input: dict[str, Any]) -> ToolResult:
         return await _run(parts, task, grip, tool, input)
 
-    need = await parts.hooked.before(task, call, tools.needs(name, given, task.known))
+    wanted = tools.needs(name, given, task.known)
+    if name == TOOL:
+        try:
+            wanted = await broker.need(parts, task, given, wanted)
+        except AIError as error:
+            await _settle(parts, task, call, _not_run(f"not done: {error}"))
+            return
+    need = await parts.hooked.before(task, call, wanted)
     if isinstance(need, str):
         await _settle(parts, task, call, _not_run(need, denied=True))
         return

@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from agents import leave, operands, tool_audit
+from agents import broker, leave, operands, tool_audit
 from agents.grip import Grip
 from agents.hands import ToolResult
 from agents.leave import Wish
@@ -40,6 +40,7 @@ from base.errors import (
     StaleLeaseError,
     TooManyError,
 )
+from base.verbs import TOOL
 
 ASK_S = 10.0
 AGAIN_S = 1.0
@@ -80,7 +81,7 @@ async def carry_out(
     """
     try:
         wish = leave.wish(call["name"], call["input"], need, task, parts)
-        if wish.kind != "domain":  # nothing of the task changes its files from here on
+        if wish.files is not None:  # nothing of the task changes its files from here on
             await grip.release()
         grip.hear()
         request = await _request(task, call, wish)
@@ -136,10 +137,10 @@ async def _request(task: Task, call: dict[str, Any], wish: Wish) -> ApprovalRequ
 
 
 async def _operands(task: Task, wish: Wish) -> tuple[Operand, ...]:
-    if wish.kind == "domain":
+    if wish.files is None:
         return ()
     seen = (*task.level.read, *task.level.write)
-    return await asyncio.to_thread(operands.measure, wish.tool, wish.given, task.workspace, seen)
+    return await asyncio.to_thread(operands.measure, wish.tool, wish.files, task.workspace, seen)
 
 
 async def _decided(parts: Parts, task: Task, request: ApprovalRequest) -> Approval:
@@ -185,10 +186,17 @@ async def _redeemed(
 
     Raises ForbiddenError when something changed since it was asked, BusError when it cannot be
     written down first. Answered late by a supervisor that had taken it: `used` without an intent.
+    What is for the broker stays unused: it looks at the approval itself and uses it up.
     """
     now = await _request(task, call, wish)
     if wish.rank >= tool_audit.BEFORE_RANK:
         await tool_audit.before(parts, task, call, wish.rank)
+    if wish.tool == TOOL:
+        if binding(now) != approval.binding:
+            changed = _changed(task, call["id"], now.operands)
+            raise ForbiddenError(f"it is not what was approved{changed}")
+        task.add("intent", sync=True, call_id=call["id"], name=call["name"], input=call["input"])
+        return approval
     payload = {
         "verb": "redeem",
         "approval_id": approval.id,
@@ -234,6 +242,9 @@ async def _run(
         await grip.allow(wish.host)
         text = f"approved by {_who(approval)}: {wish.host} may be reached until the task ends"
         return Ended(result=ToolResult(ok=True, text=text), outcome="success", reason=text)
+    if wish.tool == TOOL:
+        result = await broker.call(parts, task, wish.given, approval.id)
+        return ended(result, f"approved by {_who(approval)}", wish.rank)
     if not wish.alone:
         result = await run(wish.tool, wish.given)
         return ended(result, f"approved by {_who(approval)}", wish.rank)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from agents import remote, tool_audit
+from agents import broker, remote, tool_audit
 from agents.parts import Parts
 from agents.task import Task
 from agents.tool_shape import MAX_S, Need
@@ -16,6 +16,7 @@ from base.errors import InputError
 from base.levels import PRIVILEGED, STANDARD, Level
 from base.redact import redact
 from base.terminal import clipped, exact, visible
+from base.verbs import TOOL, words
 
 PORT = 443
 COMMAND_CHARS = 8_000
@@ -32,7 +33,7 @@ class Wish:
     """What would run with leave, and what it needs.
 
     tool, given: the call as it would be made; alone: in hands of its own at `level`; rank: the
-    level that a person is asked for.
+    level that a person is asked for. files: what names the files that it works on, None: none.
     """
 
     kind: Literal["tool", "domain", "command"]
@@ -46,12 +47,13 @@ class Wish:
     reason: str = ""
     destructive: bool = False
     person: bool = False
+    files: dict[str, Any] | None = None
 
 
 def needed(task: Task, name: str, need: Need) -> bool:
     """Whether a valid call may not just run."""
     above = need.rank > task.level.rank
-    return name == ASKS or need.destructive or need.person or above
+    return name == ASKS or need.destructive or need.person or need.leave or above
 
 
 def wish(name: str, given: dict[str, Any], need: Need, task: Task, parts: Parts) -> Wish:
@@ -81,7 +83,15 @@ def wish(name: str, given: dict[str, Any], need: Need, task: Task, parts: Parts)
         return Wish(
             kind="command", tool="shell", given=run, argv=("shell", command), rank=rank,
             level=level, alone=True, reason=str(given.get("reason", need.why))[:REASON_CHARS],
-            destructive=need.destructive, person=need.person,
+            destructive=need.destructive, person=need.person, files=run,
+        )  # fmt: skip
+    if name == TOOL:
+        asked, request = broker.request_of(given)
+        folder = broker.folder_of(given)
+        return Wish(
+            kind="command", tool=name, given=given, argv=words(asked, request), rank=need.rank,
+            level=own, alone=False, reason=need.why[:REASON_CHARS], destructive=need.destructive,
+            person=need.person, files=None if folder is None else {"folder": folder},
         )  # fmt: skip
     tool, verb, host = task.known[name], given.get("verb"), need.host
     to: tuple[str, ...] = ()
@@ -101,6 +111,7 @@ def wish(name: str, given: dict[str, Any], need: Need, task: Task, parts: Parts)
         reason=need.why,
         destructive=need.destructive,
         person=need.person,
+        files=given,
     )
 
 

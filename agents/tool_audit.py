@@ -22,6 +22,7 @@ from base.audit import AuditEvent, message
 from base.errors import BusError
 from base.messages import Checked, Criterion, Verdict
 from base.redact import redact
+from base.verbs import TOOL
 
 PATH_CHARS = 500
 AGAIN_S = 1.0
@@ -96,6 +97,10 @@ def resource(name: str, given: dict[str, Any]) -> Resource:
         return "endpoint", _clip(text.get("host", ""))
     if name == "python":
         return "command", _clip("python3: " + text.get("code", ""))
+    if name == TOOL:
+        request = given.get("request") if isinstance(given.get("request"), dict) else {}
+        words = [TOOL, text.get("verb", ""), canonical(request), given.get("dry_run") and "dry run"]
+        return "service", _clip(" ".join(word for word in words if word))
     if name in {"git", "jobs"}:
         words = [name, text.get("verb", ""), text.get("folder", ""), text.get("ref", "")]
         words += [host_of(text.get("url")) or "", text.get("remote", ""), text.get("branch", "")]

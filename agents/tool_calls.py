@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agents import peer, prompt, recollect, web_search
+from agents import broker, peer, prompt, recollect, web_search
 from agents.hands import ToolResult
 from agents.parts import Parts
 from agents.task import Task
@@ -12,6 +12,7 @@ from base.deadline import Deadline
 from base.errors import AIError, NoAnswerError
 from base.messages import Kind, Phase, Status
 from base.terminal import clipped, neutral, short
+from base.verbs import TOOL
 from pai.client import MemoryClient
 from pai.shapes import QUERY_CHARS, Collection, Item, Query
 
@@ -34,6 +35,8 @@ async def call(parts: Parts, task: Task, name: str, given: dict[str, Any]) -> To
             return await _search(parts, given)
         if name == "report_progress":
             return _progress(parts, task, given)
+        if name == TOOL:
+            return await broker.call(parts, task, given)
     except AIError as error:
         return ToolResult(ok=False, text=f"{name}: {error}")
     return await peer.call(parts, task, name, given)

@@ -19,7 +19,8 @@ class Need:
     """What one call needs. `rank`: the least level at which nobody is asked; `why`: in words.
 
     host: the "host:port" it goes to, when the input says so; destructive: work may be lost by it;
-    person: a hook wants a person to decide about it, whatever its rank.
+    person: a hook wants a person to decide about it, whatever its rank; leave: it is asked for
+    at every level.
     """
 
     rank: int
@@ -27,6 +28,7 @@ class Need:
     host: str | None = None
     destructive: bool = False
     person: bool = False
+    leave: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

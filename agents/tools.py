@@ -17,6 +17,7 @@ from agents.tool_run import RUN
 from agents.tool_shape import DEFAULT_S as SHELL_DEFAULT_S
 from agents.tool_shape import MAX_S as SHELL_MAX_S
 from agents.tool_shape import Need, Tool
+from agents.tool_verbs import VERB
 from agents.tool_world import WORLD
 
 __all__ = [
@@ -35,7 +36,7 @@ _SHELL, *_RUN = RUN
 
 #: By name, in the order in which a model sees them.
 TOOLS: Mapping[str, Tool] = MappingProxyType(
-    {tool.name: tool for tool in (_SHELL, *FILES, *_RUN, *WORLD)}
+    {tool.name: tool for tool in (_SHELL, *FILES, *_RUN, *WORLD, VERB)}
 )
 
 

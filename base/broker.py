@@ -76,6 +76,6 @@ async def _answer(
 
 def _error(said: Said) -> AIError:
     found: Any = getattr(errors, said.kind or "", None)
-    simple = {"InputError", "NotFoundError", "ConflictError", "ForbiddenError"}
+    simple = {"InputError", "NotFoundError", "ConflictError", "ForbiddenError", "NotRunningError"}
     kind: type[AIError] = found if said.kind in simple else InputError
     return kind(said.error or "the root broker gave no reason")

@@ -355,6 +355,7 @@ class Kind(StrEnum):
     TOOL = "tool"
     CRITERION = "criterion"
     APPROVAL = "approval"
+    BROKER = "broker"
 
 
 class Event(Wire):
@@ -369,7 +370,8 @@ class Event(Wire):
     text: content (what an agent says while it works);
     tool: name, call_id, state (started|ended), summary, ok;
     criterion: the fields of Checked;
-    approval: id, status, agent, tool, risk, sentence, level, expires_at, decided_by, decided_via.
+    approval: id, status, agent, tool, risk, sentence, level, expires_at, decided_by, decided_via;
+    broker: run, verb, about, state (started|step|ended), step, ok (once it has ended).
     """
 
     kind: Kind

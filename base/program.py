@@ -14,6 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
 from typing import Any, NoReturn
 
 from base import log, secrets
@@ -29,19 +30,26 @@ EXIT_POST_TAKEN = 75
 Main = Callable[[Settings, asyncio.Event], Awaitable[int | None]]
 
 
-def run(process: str, main: Main) -> NoReturn:
+def prepare(settings: Settings) -> Path:
+    """Make the home's folders and read its secrets; the folder of the logs."""
+    settings.prepare()
+    secrets.prime(settings)
+    return settings.logs
+
+
+def run(process: str, main: Main, *, prepare: Callable[[Settings], Path] = prepare) -> NoReturn:
     """Load settings, send logs to `logs/<process>.log`, run `main(settings, stop)`, exit.
 
     SIGTERM and SIGINT set `stop`; a second one exits at once. `main` returns an exit code or
-    None for 0. An AIError ends the process with one line on stderr and code 1.
+    None for 0. An AIError ends the process with one line on stderr and code 1. prepare: what is
+    made ready before; it says in which folder the logs are.
     """
     try:
         settings = load()
-        settings.prepare()
-        secrets.prime(settings)
+        logs = prepare(settings)
     except SettingsError as error:
         sys.exit(_complain(process, error, EXIT_SETTINGS))
-    log.start(process, settings.logs, settings.log_level)
+    log.start(process, logs, settings.log_level)
     logger = log.get(process)
 
     async def _run() -> int:

@@ -109,6 +109,12 @@ class Settings(BaseSettings):
     piper_voice: Path | None = None  # VOICE.onnx, with VOICE.onnx.json beside it
     espeak_voice: str = Field("en", pattern=r"^[A-Za-z0-9+-]{1,40}$")
 
+    # The root broker (`python -m provision`): its socket, None in local mode; who may open it
+    # besides root; and the owner's rules for it, which only root may write.
+    broker: Path | None = None
+    broker_group: str | None = Field(None, pattern=r"^[a-z_][a-z0-9_-]{0,30}$")
+    broker_config: Path = Path("/etc/ai-infra/broker.toml")
+
     heartbeat_s: float = Field(10.0, gt=0)
     lease_s: float = Field(60.0, gt=0)
     assign_lease_s: float = Field(15.0, gt=0)
@@ -122,7 +128,10 @@ class Settings(BaseSettings):
 
     _proposed: Path | None = PrivateAttr(None)
 
-    @field_validator("home", "rerank_model", "sentiment_model", "whisper_model", "piper_voice")
+    @field_validator(
+        "home", "rerank_model", "sentiment_model", "whisper_model", "piper_voice", "broker",
+        "broker_config",
+    )  # fmt: skip
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return value.expanduser().absolute() if value is not None else None
@@ -179,6 +188,11 @@ class Settings(BaseSettings):
     def work(self) -> Path:
         """One folder a task: PRD.md and journal.jsonl."""
         return self.memory / "Work" / "active"
+
+    @property
+    def inbox(self) -> Path:
+        """Where the portal lays files that the broker is asked to deploy."""
+        return self.home / "inbox"
 
     @property
     def attachments(self) -> Path:

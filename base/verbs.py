@@ -6,6 +6,7 @@ these. `VERBS` names each shape once.
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated, Any, Literal
 
@@ -170,6 +171,7 @@ class UpdateApply(Ask):
 
 
 VERBS: dict[str, type[Ask]] = {
+    "broker.verbs": Nothing,
     "domain.add": DomainAdd,
     "domain.remove": DomainRemove,
     "domain.enable": DomainName,
@@ -194,6 +196,23 @@ VERBS: dict[str, type[Ask]] = {
 }
 VERBS["docker.logs"] = DockerLogs
 VERBS |= verbs_outside.VERBS
+
+
+#: What an agent's tool and its approval are called.
+TOOL = "broker"
+
+
+def words(verb: str, request: Ask) -> tuple[str, ...]:
+    """The verb and its request as an approval shows and binds them: `name=JSON` for each field
+    that says something, in the shape's order. The same request always has the same words.
+    """
+    fields = request.model_dump(mode="json", exclude_none=True)
+    told = (f"{name}={_plain(value)}" for name, value in fields.items())
+    return (verb, *told)
+
+
+def _plain(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 class By(Wire):

@@ -6,8 +6,9 @@ from typing import Any
 
 from base import streams
 from base.approvals import Approval
-from base.errors import NotFoundError
+from base.errors import AIError, BusError, NotFoundError
 from base.messages import UNPAID_PROVIDER, Wire
+from base.verbs import TOOL
 from portal.auth import Caller
 from portal.desk import Desk
 from portal.talk import identity, pack, unpack
@@ -164,6 +165,18 @@ async def decide(
     found = await approval(desk, caller, approval_id)
 
     async def ask() -> dict[str, Any]:
+        if not approve or found.request.tool != TOOL:
+            return await told()
+        await _consent(desk, caller, found)
+        try:
+            return await told()
+        except BusError:  # it may be decided yet, and the person said yes
+            raise
+        except AIError:
+            await _withdraw(desk, caller, found)
+            raise
+
+    async def told() -> dict[str, Any]:
         answer = await desk.ask(
             streams.SERVICE_SUPERVISOR,
             verb="decide",
@@ -183,3 +196,21 @@ async def decide(
 
 def _seer(caller: Caller) -> str | None:
     return None if caller.admin else caller.user_id
+
+
+async def _consent(desk: Desk, caller: Caller, found: Approval) -> None:
+    """The person's own yes to a verb of the broker, which looks for it. See the schema."""
+    await desk.store.execute(
+        "INSERT INTO consents (approval_id, user_id, binding) VALUES ($1, $2, $3)"
+        " ON CONFLICT (approval_id) DO NOTHING",
+        *(found.id, caller.user_id, found.binding),
+    )
+
+
+async def _withdraw(desk: Desk, caller: Caller, found: Approval) -> None:
+    """The decision was refused: the yes is none, unless they gave it before."""
+    await desk.store.execute(
+        "DELETE FROM consents WHERE approval_id = $1 AND user_id = $2 AND NOT EXISTS (SELECT 1"
+        " FROM approvals WHERE id = $1 AND status = 'approved' AND decided_by = $2::text)",
+        *(found.id, caller.user_id),
+    )

@@ -16,7 +16,16 @@ import typer
 
 from base.errors import SettingsError
 from base.terminal import neutral
-from portal import cli_approvals, cli_audit, cli_memory, cli_secrets, cli_telos, cli_voice
+from portal import (
+    cli_approvals,
+    cli_audit,
+    cli_broker,
+    cli_domains,
+    cli_memory,
+    cli_secrets,
+    cli_telos,
+    cli_voice,
+)
 from portal.cli_client import EXIT_NOT_RUNNING, EXIT_USAGE, call, settings, show, stop
 
 app = typer.Typer(
@@ -39,6 +48,8 @@ app.add_typer(cli_audit.app, name="audit")
 app.add_typer(cli_approvals.app, name="approvals")
 app.add_typer(cli_memory.app, name="memory")
 app.add_typer(cli_voice.app, name="voice")
+app.add_typer(cli_domains.app, name="domains")
+app.add_typer(cli_broker.app, name="broker")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 

@@ -54,6 +54,7 @@ def call(
     body: dict[str, Any] | None = None,
     params: dict[str, Any] | None = None,
     headers: dict[str, str] | None = None,
+    files: list[tuple[str, tuple[str, Any]]] | None = None,
     patience_s: float = REQUEST_TIMEOUT_S,
 ) -> Any:
     """The decoded answer of one API call. Exits 3 when nobody listens, 1 or 2 on a refusal."""
@@ -63,6 +64,7 @@ def call(
             method,
             f"http://{config.host}:{config.port}{path}",
             json=body,
+            files=files,
             params={key: value for key, value in (params or {}).items() if value is not None},
             headers={"Authorization": f"Bearer {token(config)}", **(headers or {})},
             timeout=patience_s,

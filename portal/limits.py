@@ -31,6 +31,9 @@ LARGER_BYTES = {
 PAGE_UPLOAD = re.compile(r"/_nicegui/client/[^/]+/upload/\d+")
 PAGE_FILE_BYTES = 5_000_000
 FORM_BYTES = 10_000
+#: The files of a site.
+DEPLOY = re.compile(r"/api/domains/[0-9a-fA-F-]{32,36}/deploy")
+DEPLOY_MAX_BYTES = 200_000_000
 
 #: NiceGUI compiles Vue templates in the browser and writes inline scripts and styles into its
 #: page, which forces 'unsafe-eval' and 'unsafe-inline'; no host but this one is allowed.
@@ -92,6 +95,8 @@ def _most_bytes(method: str, path: str) -> int:
     """Of the body of such a request."""
     if method == "POST" and PAGE_UPLOAD.fullmatch(path):
         return PAGE_FILE_BYTES + FORM_BYTES
+    if method == "POST" and DEPLOY.fullmatch(path):
+        return DEPLOY_MAX_BYTES
     return LARGER_BYTES.get((method, path), BODY_MAX_BYTES)
 
 

@@ -111,8 +111,27 @@ class Change(BaseModel, extra="forbid", frozen=True):
 
 
 class NewDomain(BaseModel, extra="forbid", frozen=True):
+    """`upstream`: of kind proxy, http://127.0.0.1:PORT; `target`: of kind redirect; `subdomains`:
+    labels in front that are served alike, such as www.
+    """
+
     domain_name: Text = Field(min_length=1, max_length=253)
     setup_ssl: StrictBool = True
+    kind: Literal["static", "proxy", "redirect"] = "static"
+    upstream: Text | None = Field(None, max_length=60)
+    target: Text | None = Field(None, max_length=253)
+    subdomains: list[Text] = Field([], max_length=20)
+    challenge: Literal["http-01", "dns-01"] = "http-01"
+
+
+class SwitchDomain(BaseModel, extra="forbid", frozen=True):
+    enabled: StrictBool
+
+
+class UndoChange(BaseModel, extra="forbid", frozen=True):
+    """`change`: its id; left out: the last one."""
+
+    change: Text | None = Field(None, min_length=1, max_length=100)
 
 
 class NewWebhook(BaseModel, extra="forbid", frozen=True):

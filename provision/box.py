@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PROGRAMS = tuple(Path(one) for one in PATH.split(":"))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
@@ -14,6 +17,8 @@ class Box:
     nginx listens ("" is every IPv4 address), for the sites and for the probes. acme_ca: a file
     with the roots to trust for ACME and for git. folders: what may be deployed from. git_hosts:
     hosts of this network that may be cloned from; the rest must be public.
+    units, containers: what the verbs of the machine may name. programs: where external commands
+    are looked for. docker: the address of Docker's engine.
     """
 
     root: Path = Path("/")
@@ -36,3 +41,7 @@ class Box:
     folders: tuple[Path, ...] = (Path("/var/lib/ai-infra/workspaces"), Path("/var/www"))
     git_hosts: tuple[str, ...] = ()
     staging: Path = Path("/var/tmp")
+    units: tuple[str, ...] = ()
+    containers: tuple[str, ...] = ()
+    programs: tuple[Path, ...] = PROGRAMS
+    docker: str = "unix:///var/run/docker.sock"

@@ -18,6 +18,7 @@ from base import terminal
 from base.approvals import UNBOUND, ApprovalRequest
 from base.levels import NAMES, PRIVILEGED
 from base.policy import Policy, Rule
+from base.verbs import TOOL
 
 Risk = Literal["low", "medium", "high", "critical"]
 RISKS: tuple[Risk, ...] = ("low", "medium", "high", "critical")
@@ -97,6 +98,8 @@ def objection(request: ApprovalRequest, decider: Decider, policy: Policy) -> str
     """Why `decider` may not approve it; None when they may."""
     if request.level > policy.level_max:
         return f"nobody can approve level {request.level} here"
+    if request.tool == TOOL and decider.user_id is None:
+        return "a verb of the broker is approved in the portal or by `ai-infra approvals`, not here"
     if not decider.admin and decider.user_id != request.user_id:
         return "only an admin, or the one whose task it is, may decide about it"
     if decider.rank < request.level:

@@ -49,6 +49,7 @@ from portal.api.samples import (
     VOICE,
     WEBHOOK,
 )
+from portal.api.samples_broker import CHANGES, OFFERED
 
 BODIES: dict[str, Any] = settings.BODIES | {
     "auth_login": {"email": "ada@example.org", "password": "a long enough one"},
@@ -80,7 +81,11 @@ BODIES: dict[str, Any] = settings.BODIES | {
     "memory_edit": {"text": "The import writes its logs to /srv/import."},
     "attachments_take": "2026-11-28 02:00:07 no space left on device",
     "memory_forget_all": {"ids": [MEMORY_ID]},
-    "domains_add": {"domain_name": "example.org", "setup_ssl": True},
+    "domains_add": {"domain_name": "example.org", "setup_ssl": True, "subdomains": ["www"]},
+    "domains_plan": {"domain_name": "example.org"},
+    "domains_switch": {"enabled": False},
+    "domains_undo": {"change": "20261128T093000000000-5f3a21"},
+    "broker_do": {"unit": "nginx.service"},
     "webhooks_create": {"url": WEBHOOK["url"], "description": WEBHOOK["description"]},
     "dlq_purge": {"stream": "results"},
 }
@@ -199,7 +204,20 @@ ANSWERS: dict[str, Any] = settings.ANSWERS | {
     "domains_list": {"domains": [DOMAIN]},
     "domains_add": DOMAIN,
     "domains_get": DOMAIN,
-    "domains_deploy": {"files": 12},
+    "domains_plan": {"plan": ["write the site example.org", "have a certificate issued"]},
+    "domains_history": CHANGES,
+    "domains_undo": CHANGES,
+    "domains_switch": DOMAIN | {"status": "suspended"},
+    "domains_deploy": {"files": 12, "release": "20261128-0930"},
+    "domains_rollback": {"files": 0, "release": "20261127-1800"},
+    "domains_renew": {
+        "domain_name": "example.org",
+        "ssl_status": "active",
+        "ssl_expires_at": "2027-02-26T09:30:00Z",
+        "days_left": 90,
+    },
+    "broker_offered": OFFERED,
+    "broker_do": {"plan": [], "result": {"unit": "nginx.service", "active": "active"}},
     "domains_certificate": {
         "domain_name": "example.org",
         "ssl_status": "active",

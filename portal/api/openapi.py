@@ -39,6 +39,7 @@ TAGS = {
     "approvals": "What agents ask leave for.",
     "memory": "What is remembered of the caller's work.",
     "domains": "The server's own domains; not available in local mode.",
+    "broker": "What only root can do, by typed verbs (admin); not available in local mode.",
     "webhooks": "Have an address of yours told when a task ended.",
     "usage": "What model calls spent.",
     "settings": "The configuration and the secrets (admin).",

@@ -175,6 +175,13 @@ DOMAIN: dict[str, Any] = {
     "ssl_status": "active",
     "ssl_expires_at": "2027-02-26T09:30:00Z",
     "created_at": AT,
+    "days_left": 90,
+    "kind": "static",
+    "names": ["example.org", "www.example.org"],
+    "upstream": None,
+    "target": None,
+    "release": "20261128-0930",
+    "problem": None,
 }
 SUM: dict[str, Any] = {
     "date": "2026-11-28",

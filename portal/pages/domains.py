@@ -1,5 +1,5 @@
-"""The domains page. This version installs in local mode, where there are none: it says so, and
-what to do; it has no controls that could do nothing.
+"""The domains page: the server's sites. In local mode there are none: it says so, and what to do;
+it has no controls that could do nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from portal.auth import Caller
 from portal.desk import Desk
 from portal.pages import shell
 from portal.pages.live import Live
+from portal.pages.sites import Sites
 
 WHY = (
     ("The web server", "nginx answers for the domains, with their certificates. In local mode the"
@@ -35,6 +36,16 @@ def install(app: FastAPI) -> None:
 
 async def _draw(desk: Desk, caller: Caller, client: Client, request: Request) -> None:
     live = Live(desk, caller, client)
+    if desk.settings.broker is not None:
+        made = await shell.build(
+            desk, caller, client, here="/domains", title="Domains",
+            styles=("domains",), scripts=("domains",),
+        )  # fmt: skip
+        page = Sites(desk, caller)
+        with made.body, ui.element("div").classes("page"):
+            await page.build()
+        live.start(made, page.take)
+        return
     made = await shell.build(desk, caller, client, here="/domains", title="Domains")
     place = desk.settings.workspace(caller.user_id)
     with made.body, ui.element("div").classes("page narrow"):

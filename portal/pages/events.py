@@ -32,6 +32,7 @@ TOLD: dict[Kind, tuple[str, ...]] = {
     Kind.TOOL: ("state", "name", "summary"),
     Kind.CRITERION: ("verdict", "text"),
     Kind.APPROVAL: ("status", "sentence"),
+    Kind.BROKER: ("state", "verb", "about", "step"),
 }
 TOLD_CHARS = 240
 

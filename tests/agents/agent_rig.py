@@ -224,7 +224,9 @@ class Rig:
         """The audit events of the task's calls, each id once as the writer keeps them."""
         mine = [one for one in self.audit if one.details.get("task_id") == given.task_id]
         mine = [
-            one for one in mine if (one.details["reason"] == "about to run") == (moment != "end")
+            one
+            for one in mine
+            if (one.details.get("reason") == "about to run") == (moment != "end")
         ]
         return list({one.id: one for one in mine}.values())
 

@@ -30,7 +30,7 @@ def test_the_tools_and_where_they_run() -> None:
         **dict.fromkeys(
             ["web_search", "memory_search", "memory_write", "ask_peer", "handoff"], "bus"
         ),
-        **dict.fromkeys(["broadcast", "request_permission", "report_progress"], "bus"),
+        **dict.fromkeys(["broadcast", "request_permission", "report_progress", "broker"], "bus"),
     }
 
 

@@ -217,6 +217,33 @@ async def test_above_the_own_level_an_admin_has_to(
         assert (await client.post(path, json={"approve": True})).json()["status"] == "approved"
 
 
+async def test_a_yes_to_the_broker_is_the_persons_own(
+    portal: Portal, clerk: Clerk, owner: Person, store: Store
+) -> None:
+    """The portal writes it down itself; what the supervisor refuses, or another kind, has none."""
+    fields = {"kind": "command", "tool": "broker", "argv": ["unit.restart", 'unit="a.service"']}
+    wide = await waiting(clerk, portal, owner, level=3, **fields)
+
+    async def consents() -> list[Any]:
+        rows = await store.fetch("SELECT approval_id, user_id, binding FROM consents")
+        return [tuple(str(value) for value in row.values()) for row in rows]
+
+    async with http(portal, owner.token) as mine:
+        said = await mine.post(f"/api/approvals/{wide.id}/decision", json={"approve": True})
+        assert said.status_code == 403, said.text
+    assert await consents() == []
+    admin = await person(portal, store, "admin")
+    async with http(portal, admin.token) as theirs:
+        said = await theirs.post(f"/api/approvals/{wide.id}/decision", json={"approve": True})
+        assert said.status_code == 200, said.text
+    assert await consents() == [(wide.id, admin.id, wide.binding)]
+    plain = await waiting(clerk, portal, owner)
+    async with http(portal, owner.token) as mine:
+        said = await mine.post(f"/api/approvals/{plain.id}/decision", json={"approve": True})
+        assert said.status_code == 200, said.text
+    assert len(await consents()) == 1
+
+
 async def test_an_idempotency_key_answers_twice_and_decides_once(
     portal: Portal, clerk: Clerk, owner: Person
 ) -> None:

@@ -58,6 +58,14 @@ ADMIN_ONLY = {
     ("POST", "/api/domains"),
     ("DELETE", "/api/domains/{domain_id}"),
     ("POST", "/api/domains/{domain_id}/deploy"),
+    ("POST", "/api/domains/plan"),
+    ("GET", "/api/domains/history"),
+    ("POST", "/api/domains/undo"),
+    ("PATCH", "/api/domains/{domain_id}"),
+    ("POST", "/api/domains/{domain_id}/rollback"),
+    ("POST", "/api/domains/{domain_id}/renew"),
+    ("GET", "/api/broker"),
+    ("POST", "/api/broker/{verb}"),
     ("GET", "/api/audit"),
     ("GET", "/api/audit/export"),
     ("GET", "/api/dlq"),
@@ -107,6 +115,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "/api/approvals/{approval_id}/decision": {"approve": True},
     "/api/conversations/{conversation_id}": {"title": "x"},
     "/api/domains": {"domain_name": "example.org"},
+    "/api/domains/plan": {"domain_name": "example.org"},
+    "/api/domains/{domain_id}": {"enabled": True},
     "/api/messages/{message_id}/feedback": {"rating": 5},
 }
 

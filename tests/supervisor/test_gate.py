@@ -371,3 +371,11 @@ def test_a_pattern_covers_names_below_it_and_nothing_else() -> None:
     assert not gate.covers("*.a.b:443", "a.b:443")
     assert not gate.covers("*.a.b:443", "xa.b:443")
     assert gate.covers("a.b:443", "A.B:443")
+
+
+def test_a_verb_of_the_broker_is_not_approved_in_the_agents_own_window() -> None:
+    owner = Decider(user_id=None, admin=True, rank=3)
+    asked = asks(kind="command", tool="broker", argv=("unit.restart", 'unit="a.service"'), level=2)
+    assert "in the portal" in (objection(asked, owner, Policy()) or "")
+    assert objection(asked, ADMIN, Policy()) is None
+    assert objection(asks(level=2), owner, Policy()) is None

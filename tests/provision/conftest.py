@@ -1,0 +1,72 @@
+"""Fixtures of the broker's tests: see rig.py."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from base.bus import Bus
+from base.store import Store
+from tests.conftest import POSTGRES_BIN
+from tests.provision.rig import Record, Rig, made
+
+UNITS = 'units = ["web.service", "gone.service", "sick.service"]\ncontainers = ["shop", "abc"]\n'
+
+
+async def _migrated(dsn: str) -> None:
+    store = await Store.open(dsn, "test")
+    await store.migrate()
+    await store.close()
+
+
+@pytest.fixture(scope="module")
+def broker_dsn(postgres_server: Path) -> Iterator[str]:
+    name = f"b{uuid.uuid4().hex[:12]}"
+    psql = [str(POSTGRES_BIN / "psql"), "-h", str(postgres_server), "-U", "ai_infra", "-q"]
+    subprocess.run([*psql, "postgres", "-c", f"CREATE DATABASE {name}"], check=True)
+    dsn = f"postgresql://ai_infra@/{name}?host={postgres_server}"
+    asyncio.run(_migrated(dsn))
+    yield dsn
+    subprocess.run([*psql, "postgres", "-c", f"DROP DATABASE {name} WITH (FORCE)"], check=True)
+
+
+@pytest.fixture(scope="module")
+def rig(redis_server: str, broker_dsn: str) -> Iterator[Rig]:
+    """A broker that runs: this user's processes speak for people, nobody's for agents."""
+    with made(redis_server, broker_dsn) as found:
+        found.rules(UNITS)
+        found.start()
+        yield found
+
+
+@pytest.fixture
+def own(redis_server: str, broker_dsn: str) -> Iterator[Rig]:
+    """One of the test's own, which has not been started."""
+    with made(redis_server, broker_dsn) as found:
+        found.rules(UNITS)
+        yield found
+
+
+@pytest_asyncio.fixture
+async def store(broker_dsn: str) -> AsyncIterator[Store]:
+    opened = await Store.open(broker_dsn, "test")
+    yield opened
+    await opened.close()
+
+
+@pytest_asyncio.fixture
+async def bus(redis_server: str) -> AsyncIterator[Bus]:
+    opened = await Bus.open(redis_server, f"test-{uuid.uuid4().hex[:6]}")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def record(store: Store) -> Record:
+    return Record(store)
