@@ -13,7 +13,10 @@ class Box:
     acme_url None: certbot's own default (Let's Encrypt). http_port, https_port, listen: where
     nginx listens ("" is every IPv4 address), for the sites and for the probes. acme_ca: a file
     with the roots to trust for ACME and for git. folders: what may be deployed from. git_hosts:
-    hosts of this network that may be cloned from; the rest must be public.
+    hosts of this network that may be cloned from; the rest must be public. addresses: what the
+    names of sites must point to; () means those of this machine. nameserver: "ADDRESS:PORT" of the
+    resolver that is asked, None: the machine's own. dns_wait_s: how long a DNS-01 record is given
+    to spread before the authority looks.
     """
 
     root: Path = Path("/")
@@ -36,3 +39,5 @@ class Box:
     folders: tuple[Path, ...] = (Path("/var/lib/ai-infra/workspaces"), Path("/var/www"))
     git_hosts: tuple[str, ...] = ()
     staging: Path = Path("/var/tmp")
+    nameserver: str | None = None
+    dns_wait_s: int = 20

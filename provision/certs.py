@@ -1,0 +1,185 @@
+"""The certificates of the sites: issued, renewed in time, revoked; and the alarm when time runs out.
+
+Each is ordered by itself, so one that the authority refuses never holds up another. What a
+certificate is for is written down here; certbot keeps the files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
+from pydantic import BaseModel, ConfigDict
+
+from base.errors import AIError, NotFoundError
+from base.verbs import Cert, Challenge
+from provision import certbot, kept
+from provision.box import Box
+
+#: Inside the class `list` is its own verb.
+Found = list[Cert]
+Tell = Callable[[str], Awaitable[None]]
+#: Renewed when less than this part of its life is left, and the alarm when less than that is.
+RENEW_PART = 1 / 3
+ALARM_PART = 1 / 4
+
+
+class Ordered(BaseModel):
+    """What a certificate is for. problem: why the last order failed."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    domain: str
+    names: tuple[str, ...]
+    challenge: Challenge = "http-01"
+    problem: str | None = None
+
+
+class Certs:
+    def __init__(self, box: Box, *, clock: Callable[[], datetime] | None = None) -> None:
+        self._box = box
+        self._records = box.state / "certs"
+        self._clock = clock or (lambda: datetime.now(UTC))
+
+    async def issue(
+        self, domain: str, names: Sequence[str], challenge: Challenge, tell: Tell
+    ) -> Cert:
+        """A certificate for `names`; one that is still good for all of them is kept.
+
+        Raises ConflictError when the authority refuses or cannot be reached: the problem is
+        written down and an old certificate stays in place.
+        """
+        wanted = Ordered(domain=domain, names=tuple(names), challenge=challenge)
+        await tell(f"asking the certificate authority for {', '.join(names)} ({challenge})")
+        return await self._order(wanted, force=False)
+
+    async def renew(self, domain: str | None, force: bool, tell: Tell | None = None) -> Found:
+        """Those that were renewed. domain None: every one that is due, each by itself; what failed
+        is the certificate's `problem`. Raises the error for a `domain` of its own, NotFoundError
+        when it has no certificate.
+        """
+        if domain is not None:
+            found = self._ordered(domain)
+            if not force and not self._stands(found).due:
+                return []
+            return [await self._order(found, force=True)]
+        renewed = []
+        for ordered in kept.each(self._records, Ordered):
+            try:
+                if not self._is_there(ordered) or not (force or self._stands(ordered).due):
+                    continue
+                if tell is not None:
+                    await tell(f"renewing the certificate of {ordered.domain}")
+                renewed.append(await self._order(ordered, force=True))
+            except AIError as error:
+                if tell is not None:
+                    await tell(str(error))
+        return renewed
+
+    async def revoke(self, domain: str, reason: str) -> None:
+        """Void at the authority. nginx may still name the files: `forget` them after it does not.
+
+        Raises NotFoundError, and ConflictError when the authority does not do it. Twice is safe.
+        """
+        self.get(domain)
+        await certbot.revoke(self._box, domain, reason)
+
+    async def forget(self, domain: str, *, files: bool) -> None:
+        """No longer renewed nor listed. files: the certificate and its key are deleted, too; kept
+        ones serve when the domain comes back. Twice is safe.
+        """
+        kept.forget(self._path(domain))
+        if files:
+            await certbot.forget(self._box, domain)
+
+    def list(self) -> Found:
+        each = kept.each(self._records, Ordered)
+        return [self._stands(ordered) for ordered in each if self._is_there(ordered)]
+
+    def get(self, domain: str) -> Cert:
+        """Raises NotFoundError when it has none."""
+        return self._stands(self._ordered(domain))
+
+    def problem(self, domain: str) -> str | None:
+        """Why the last order for it failed, with or without a certificate in place."""
+        ordered = kept.read(self._path(domain), Ordered)
+        return ordered.problem if ordered else None
+
+    def paths(self, domain: str) -> tuple[Path, Path]:
+        """The certificate with its chain, and its key, whether they are there or not."""
+        return certbot.live(self._box, domain)
+
+    def alarms(self) -> Found:
+        """Those with less than a quarter of their life left: renewal must have failed."""
+        now = self._clock()
+        return [
+            cert for cert in self.list() if _left(cert.not_before, cert.not_after, now) < ALARM_PART
+        ]
+
+    async def _order(self, wanted: Ordered, *, force: bool) -> Cert:
+        """Written down when it is there, so a kill before leaves what was; so does a refusal."""
+        path = self._path(wanted.domain)
+        try:
+            await certbot.order(
+                self._box, wanted.domain, wanted.names, wanted.challenge, force=force
+            )
+        except AIError as error:
+            before = kept.read(path, Ordered) or wanted
+            kept.keep(path, before.model_copy(update={"problem": str(error)}))
+            raise
+        kept.keep(path, wanted.model_copy(update={"problem": None}))
+        return self._stands(wanted.model_copy(update={"problem": None}))
+
+    def _stands(self, ordered: Ordered) -> Cert:
+        chain, _ = self.paths(ordered.domain)
+        leaf = read(chain)
+        begin, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
+        now = self._clock()
+        left = _left(begin, end, now)
+        problem = ordered.problem
+        days = (end - now).total_seconds() / 86_400
+        if left < ALARM_PART:
+            late = "has expired" if days <= 0 else f"expires in {days:.1f} days"
+            problem = f"the certificate {late}" + (f": {problem}" if problem else "")
+        return Cert(
+            domain=ordered.domain,
+            names=names_of(leaf),
+            not_before=begin,
+            not_after=end,
+            days_left=round(days, 3),
+            due=left < RENEW_PART,
+            challenge=ordered.challenge,
+            problem=problem,
+        )
+
+    def _is_there(self, ordered: Ordered) -> bool:
+        return self.paths(ordered.domain)[0].is_file()
+
+    def _ordered(self, domain: str) -> Ordered:
+        found = kept.read(self._path(domain), Ordered)
+        if found is None:
+            raise NotFoundError(f"{domain} has no certificate")
+        return found
+
+    def _path(self, domain: str) -> Path:
+        return self._records / f"{domain}.json"
+
+
+def read(chain: Path) -> x509.Certificate:
+    """The leaf, which comes first. Raises NotFoundError when there is none."""
+    try:
+        return x509.load_pem_x509_certificate(chain.read_bytes())
+    except (OSError, ValueError) as error:
+        raise NotFoundError(f"there is no certificate at {chain}") from error
+
+
+def names_of(leaf: x509.Certificate) -> tuple[str, ...]:
+    found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return tuple(found.get_values_for_type(x509.DNSName))
+
+
+def _left(begin: datetime, end: datetime, now: datetime) -> float:
+    """The part of its life that is left, 0 and below for one that has expired."""
+    return (end - now) / (end - begin)
