@@ -7,6 +7,7 @@ It never sees nginx (no plugin of its, no hooks) and has folders of its own: an 
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from base.errors import ConflictError
 from base.verbs import Challenge
 from provision import cloudflare_access, kept
 from provision.box import Box
-from provision.child import Ended, child
+from provision.child import Ended, command
 from provision.turn import turn
 
 ORDER_S = 240.0
@@ -30,8 +31,8 @@ _DETAIL = re.compile(r"^\s*Domain:\s*(\S+)\n\s*Type:\s*(\S+)\n\s*Detail:\s*(.+)$
 #: In the log alone: certbot 2 loses what the authority said to a fault of its own (Python 3.11).
 _SAID = re.compile(r"^acme\.messages\.Error: (urn:ietf:params:acme:error:.+)$", re.MULTILINE)
 _DOWN = re.compile(
-    r"ConnectionError|Connection refused|ConnectionRefused|Max retries exceeded|Failed to establish|NewConnectionError"
-    r"|ReadTimeout|ConnectTimeout|Connection aborted|RemoteDisconnected"
+    r"ConnectionError|Connection refused|ConnectionRefused|Max retries exceeded"
+    r"|Failed to establish|NewConnectionError|ReadTimeout|ConnectTimeout|Connection aborted|RemoteDisconnected"
 )
 _NOISE = re.compile(
     r"^(Saving debug log|Ask for help|See the logfile|Requesting a certificate|Renewing an exist"
@@ -56,21 +57,25 @@ def challenges(box: Box) -> Path:
     return box.www / ".acme"
 
 
-async def order(
-    box: Box, domain: str, names: Sequence[str], challenge: Challenge, *, force: bool
-) -> None:
-    """A certificate for `names` in the folder of `domain`; one that is good already is kept.
+async def order(box: Box, domain: str, names: Sequence[str], challenge: Challenge) -> None:
+    """A new certificate for `names` in the folder of `domain`.
 
     Raises ConflictError with what the authority said, or when DNS-01 has no token.
     """
-    argv = ["certonly", "--cert-name", domain, "--renew-with-new-domains"]
-    argv += ["--force-renewal" if force else "--keep-until-expiring"]
+    argv = ["certonly", "--cert-name", domain, "--renew-with-new-domains", "--force-renewal"]
     for name in names:
         argv += ["--domain", name]
     async with _turn(box) as held, _authenticator(box, challenge) as how:
+        _clear_half(box, domain)
         ended = await _run(box, held, [*argv, *how], ORDER_S)
     if not ended.well:
         raise ConflictError(f"no certificate for {domain}: {why(ended, _url(box))}")
+
+
+async def quiet(box: Box) -> None:
+    """Returns when no certbot is at work, also one whose broker was killed."""
+    async with _turn(box):
+        return
 
 
 async def revoke(box: Box, domain: str, reason: str) -> None:
@@ -92,6 +97,17 @@ async def forget(box: Box, domain: str) -> None:
         ended = await _run(box, held, ["delete", "--cert-name", domain], REVOKE_S)
     if not ended.well:
         raise ConflictError(f"certbot did not delete {domain}: {why(ended, _url(box))}")
+
+
+def _clear_half(box: Box, domain: str) -> None:
+    """What a kill left of a first order: certbot would go beside it, under another name."""
+    conf = home(box) / "renewal" / f"{domain}.conf"
+    whole = all(path.is_file() for path in live(box, domain))
+    if whole and conf.is_file() and "fullchain" in conf.read_text(errors="replace"):
+        return
+    conf.unlink(missing_ok=True)
+    for kind in ("live", "archive"):
+        shutil.rmtree(home(box) / kind / domain, ignore_errors=True)
 
 
 def why(ended: Ended, url: str) -> str:
@@ -133,7 +149,7 @@ async def _run(box: Box, held: int, argv: Sequence[str], deadline_s: float) -> E
         env["CLOUDFLARE_API_URL"] = url
     for _ in range(TRIES):
         try:
-            ended = await child(line, deadline_s=deadline_s, env=env, inherit=[held])
+            ended = await command(line, deadline_s=deadline_s, env=env, inherit=[held])
         except FileNotFoundError as error:
             raise ConflictError("certbot is not installed; run: apt-get install certbot") from error
         if ended.well or ended.code is None:

@@ -1,4 +1,4 @@
-"""The certificates of the sites: issued, renewed in time, revoked; and the alarm when time runs out.
+"""The certificates of the sites: issued, renewed in time, revoked; and the alarm in time.
 
 Each is ordered by itself, so one that the authority refuses never holds up another. What a
 certificate is for is written down here; certbot keeps the files.
@@ -6,7 +6,8 @@ certificate is for is written down here; certbot keeps the files.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,7 +28,9 @@ ALARM_PART = 1 / 4
 
 
 class Ordered(BaseModel):
-    """What a certificate is for. problem: why the last order failed."""
+    """What a certificate is for. problem: why the last order failed. loaded: nginx shows it; False
+    also while an order is under way, whose end may go unseen.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -35,6 +38,7 @@ class Ordered(BaseModel):
     names: tuple[str, ...]
     challenge: Challenge = "http-01"
     problem: str | None = None
+    loaded: bool = False
 
 
 class Certs:
@@ -46,14 +50,26 @@ class Certs:
     async def issue(
         self, domain: str, names: Sequence[str], challenge: Challenge, tell: Tell
     ) -> Cert:
-        """A certificate for `names`; one that is still good for all of them is kept.
+        """A certificate for `names`; one that is still good for them is kept. Twice is safe.
 
-        Raises ConflictError when the authority refuses or cannot be reached: the problem is
-        written down and an old certificate stays in place.
+        Raises ConflictError when the authority refuses or cannot be reached; an old certificate
+        stays in place.
         """
         wanted = Ordered(domain=domain, names=tuple(names), challenge=challenge)
+        if self.good(domain, names):
+            kept.keep(self._path(domain), wanted)
+            return self._stands(wanted)
         await tell(f"asking the certificate authority for {', '.join(names)} ({challenge})")
-        return await self._order(wanted, force=False)
+        return await self._order(wanted)
+
+    def good(self, domain: str, names: Sequence[str]) -> bool:
+        """Whether the certificate in place is for exactly `names` and not due."""
+        try:
+            leaf = read(self.paths(domain)[0])
+        except NotFoundError:
+            return False
+        left = _left(leaf.not_valid_before_utc, leaf.not_valid_after_utc, self._clock())
+        return set(names_of(leaf)) == set(names) and left >= RENEW_PART
 
     async def renew(self, domain: str | None, force: bool, tell: Tell | None = None) -> Found:
         """Those that were renewed. domain None: every one that is due, each by itself; what failed
@@ -64,7 +80,7 @@ class Certs:
             found = self._ordered(domain)
             if not force and not self._stands(found).due:
                 return []
-            return [await self._order(found, force=True)]
+            return [await self._order(found)]
         renewed = []
         for ordered in kept.each(self._records, Ordered):
             try:
@@ -72,10 +88,11 @@ class Certs:
                     continue
                 if tell is not None:
                     await tell(f"renewing the certificate of {ordered.domain}")
-                renewed.append(await self._order(ordered, force=True))
+                renewed.append(await self._order(ordered))
             except AIError as error:
                 if tell is not None:
                     await tell(str(error))
+        await self._sweep()
         return renewed
 
     async def revoke(self, domain: str, reason: str) -> None:
@@ -102,11 +119,6 @@ class Certs:
         """Raises NotFoundError when it has none."""
         return self._stands(self._ordered(domain))
 
-    def problem(self, domain: str) -> str | None:
-        """Why the last order for it failed, with or without a certificate in place."""
-        ordered = kept.read(self._path(domain), Ordered)
-        return ordered.problem if ordered else None
-
     def paths(self, domain: str) -> tuple[Path, Path]:
         """The certificate with its chain, and its key, whether they are there or not."""
         return certbot.live(self._box, domain)
@@ -118,19 +130,42 @@ class Certs:
             cert for cert in self.list() if _left(cert.not_before, cert.not_after, now) < ALARM_PART
         ]
 
-    async def _order(self, wanted: Ordered, *, force: bool) -> Cert:
-        """Written down when it is there, so a kill before leaves what was; so does a refusal."""
+    def unloaded(self) -> list[str]:
+        """Domains whose certificate nginx may not show yet."""
+        each = kept.each(self._records, Ordered)
+        return [one.domain for one in each if not one.loaded and self._is_there(one)]
+
+    def loaded(self, domains: Iterable[str]) -> None:
+        """nginx has read the certificates of `domains`."""
+        for domain in domains:
+            if (found := kept.read(self._path(domain), Ordered)) is not None:
+                kept.keep(self._path(domain), found.model_copy(update={"loaded": True}))
+
+    async def _order(self, wanted: Ordered) -> Cert:
+        """Its record says what it was before, until the new one is there."""
         path = self._path(wanted.domain)
+        before = kept.read(path, Ordered)
+        if before is not None:
+            kept.keep(path, before.model_copy(update={"loaded": False}))
         try:
-            await certbot.order(
-                self._box, wanted.domain, wanted.names, wanted.challenge, force=force
-            )
+            await certbot.order(self._box, wanted.domain, wanted.names, wanted.challenge)
         except AIError as error:
-            before = kept.read(path, Ordered) or wanted
-            kept.keep(path, before.model_copy(update={"problem": str(error)}))
+            if before is not None:
+                kept.keep(path, before.model_copy(update={"problem": str(error)}))
             raise
-        kept.keep(path, wanted.model_copy(update={"problem": None}))
-        return self._stands(wanted.model_copy(update={"problem": None}))
+        fresh = wanted.model_copy(update={"problem": None, "loaded": False})
+        kept.keep(path, fresh)
+        return self._stands(fresh)
+
+    async def _sweep(self) -> None:
+        """Certificates of no site any more are deleted when they have expired."""
+        for chain in certbot.home(self._box).glob("live/*/fullchain.pem"):
+            domain = chain.parent.name
+            if self._path(domain).exists():
+                continue
+            with suppress(AIError):
+                if read(chain).not_valid_after_utc < self._clock():
+                    await certbot.forget(self._box, domain)
 
     def _stands(self, ordered: Ordered) -> Cert:
         chain, _ = self.paths(ordered.domain)

@@ -1,4 +1,4 @@
-"""Whether Cloudflare is configured: its scoped token, from where all secrets are, and its address."""
+"""Whether Cloudflare is configured: its scoped token, from where secrets are, and its address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A certificate authority of our own for tests: pebble, its DNS server, and an nginx on high ports."""
+"""A certificate authority of our own for tests: pebble, with a DNS server that says what we say."""
 
 from __future__ import annotations
 
