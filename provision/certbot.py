@@ -19,7 +19,7 @@ from provision.box import Box
 from provision.child import Ended, command
 from provision.turn import turn
 
-ORDER_S = 240.0
+ORDER_S = 180.0
 REVOKE_S = 60.0
 #: The authority may refuse a good nonce at any time; certbot itself asks again only once.
 TRIES = 5
@@ -27,18 +27,24 @@ TRIES = 5
 WAIT_S = 120.0
 _NO_EMAIL = "--register-unsafely-without-email"
 
+_UNREACHED = "cannot be reached"
 _DETAIL = re.compile(r"^\s*Domain:\s*(\S+)\n\s*Type:\s*(\S+)\n\s*Detail:\s*(.+)$", re.MULTILINE)
 #: In the log alone: certbot 2 loses what the authority said to a fault of its own (Python 3.11).
 _SAID = re.compile(r"^acme\.messages\.Error: (urn:ietf:params:acme:error:.+)$", re.MULTILINE)
 _DOWN = re.compile(
     r"ConnectionError|Connection refused|ConnectionRefused|Max retries exceeded"
-    r"|Failed to establish|NewConnectionError|ReadTimeout|ConnectTimeout|Connection aborted|RemoteDisconnected"
+    r"|Failed to establish|NewConnectionError|ReadTimeout|ConnectTimeout|Connection aborted"
+    r"|RemoteDisconnected"
 )
 _NOISE = re.compile(
     r"^(Saving debug log|Ask for help|See the logfile|Requesting a certificate|Renewing an exist"
     r"|Plugins selected|Account registered|Some challenges have failed|-+|- - -|Unsafe perm"
     r"|Waiting \d+ seconds|An unexpected error occurred:?$|Hint:|Certbot failed to auth)"
 )
+
+
+class AwayError(ConflictError):
+    """The authority cannot be reached: another certificate would fare no better now."""
 
 
 def home(box: Box) -> Path:
@@ -69,7 +75,9 @@ async def order(box: Box, domain: str, names: Sequence[str], challenge: Challeng
         _clear_half(box, domain)
         ended = await _run(box, held, [*argv, *how], ORDER_S)
     if not ended.well:
-        raise ConflictError(f"no certificate for {domain}: {why(ended, _url(box))}")
+        said = why(ended, _url(box))
+        kind = AwayError if said.endswith(_UNREACHED) else ConflictError
+        raise kind(f"no certificate for {domain}: {said}")
 
 
 async def quiet(box: Box) -> None:
@@ -120,7 +128,7 @@ def why(ended: Ended, url: str) -> str:
         kind, _, words = last[-1].removeprefix("urn:ietf:params:acme:error:").partition(" :: ")
         return f"{words.rpartition(' :: ')[2]} ({kind})"
     if _DOWN.search(ended.said):
-        return f"the certificate authority at {url} cannot be reached"
+        return f"the certificate authority at {url} {_UNREACHED}"
     lines = [line.strip() for line in ended.said.splitlines()]
     kept_lines = [line for line in lines if line and not _NOISE.match(line)]
     return " ".join(kept_lines[-4:])[:600] or f"certbot ended with {ended.code}"
@@ -175,6 +183,7 @@ async def _authenticator(box: Box, challenge: Challenge) -> AsyncIterator[list[s
     """How the names are proved: a file that nginx serves, or a record made at Cloudflare."""
     if challenge == "http-01":
         root = challenges(box)
+        shutil.rmtree(root / ".well-known", ignore_errors=True)  # of an order that was killed
         root.mkdir(mode=0o755, parents=True, exist_ok=True)
         yield ["--webroot", "--webroot-path", str(root), "--preferred-challenges", "http"]
         return

@@ -45,7 +45,7 @@ class Certs:
     def __init__(self, box: Box, *, clock: Callable[[], datetime] | None = None) -> None:
         self._box = box
         self._records = box.state / "certs"
-        self._clock = clock or (lambda: datetime.now(UTC))
+        self._clock = clock or now
 
     async def issue(
         self, domain: str, names: Sequence[str], challenge: Challenge, tell: Tell
@@ -72,9 +72,9 @@ class Certs:
         return set(names_of(leaf)) == set(names) and left >= RENEW_PART
 
     async def renew(self, domain: str | None, force: bool, tell: Tell | None = None) -> Found:
-        """Those that were renewed. domain None: every one that is due, each by itself; what failed
-        is the certificate's `problem`. Raises the error for a `domain` of its own, NotFoundError
-        when it has no certificate.
+        """Those that were renewed. domain None: every one that is due, each by itself, until the
+        authority cannot be reached at all; what failed is the certificate's `problem`. Raises the
+        error for a `domain` of its own, NotFoundError when it has no certificate.
         """
         if domain is not None:
             found = self._ordered(domain)
@@ -92,6 +92,8 @@ class Certs:
             except AIError as error:
                 if tell is not None:
                     await tell(str(error))
+                if isinstance(error, certbot.AwayError):
+                    break
         await self._sweep()
         return renewed
 
@@ -125,15 +127,13 @@ class Certs:
 
     def alarms(self) -> Found:
         """Those with less than a quarter of their life left: renewal must have failed."""
-        now = self._clock()
-        return [
-            cert for cert in self.list() if _left(cert.not_before, cert.not_after, now) < ALARM_PART
-        ]
+        each = ((one, _left(one.not_before, one.not_after, self._clock())) for one in self.list())
+        return [one for one, left in each if left < ALARM_PART]
 
-    def unloaded(self) -> list[str]:
+    def unloaded(self) -> tuple[str, ...]:
         """Domains whose certificate nginx may not show yet."""
         each = kept.each(self._records, Ordered)
-        return [one.domain for one in each if not one.loaded and self._is_there(one)]
+        return tuple(one.domain for one in each if not one.loaded and self._is_there(one))
 
     def loaded(self, domains: Iterable[str]) -> None:
         """nginx has read the certificates of `domains`."""
@@ -171,10 +171,10 @@ class Certs:
         chain, _ = self.paths(ordered.domain)
         leaf = read(chain)
         begin, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
-        now = self._clock()
-        left = _left(begin, end, now)
+        at = self._clock()
+        left = _left(begin, end, at)
         problem = ordered.problem
-        days = (end - now).total_seconds() / 86_400
+        days = (end - at).total_seconds() / 86_400
         if left < ALARM_PART:
             late = "has expired" if days <= 0 else f"expires in {days:.1f} days"
             problem = f"the certificate {late}" + (f": {problem}" if problem else "")
@@ -202,6 +202,10 @@ class Certs:
         return self._records / f"{domain}.json"
 
 
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
 def read(chain: Path) -> x509.Certificate:
     """The leaf, which comes first. Raises NotFoundError when there is none."""
     try:
@@ -215,6 +219,6 @@ def names_of(leaf: x509.Certificate) -> tuple[str, ...]:
     return tuple(found.get_values_for_type(x509.DNSName))
 
 
-def _left(begin: datetime, end: datetime, now: datetime) -> float:
+def _left(begin: datetime, end: datetime, at: datetime) -> float:
     """The part of its life that is left, 0 and below for one that has expired."""
-    return (end - now) / (end - begin)
+    return (end - at) / (end - begin)

@@ -12,16 +12,17 @@ import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 from base.errors import AIError, ConflictError, InputError, NotFoundError
-from base.verbs import Cert, Challenge, DomainAdd, Folder
+from base.verbs import Cert, Challenge, DomainAdd, Folder, Site
 from provision import certbot, first_page, pointing
 from provision.box import Box
 from provision.certs import Certs, Tell
 from provision.managed import Managed, Register, Wanted, wanted
 from provision.releases import Releases
 from provision.sites import Sites
-from provision.spec import Spec
+from provision.spec import Spec, check
 
 
 class Domains:
@@ -75,7 +76,61 @@ class Domains:
                 raise ConflictError(f"{', '.join(shared)} belongs to the site {spec.domain}")
         if known:
             self._served(request.domain)
+        check(self._spec(request.domain, aim), self._box)
         return aim
+
+    async def plan_add(self, request: DomainAdd) -> list[str]:
+        """What `add` would do, in words; raises what it would raise before its first step."""
+        aim = self.aim(request)
+        await pointing.check(aim.names, self._box)
+        steps = [f"{name} points to this machine" for name in aim.names]
+        if aim.kind == "static" and not (self._root(request.domain) / "current").exists():
+            steps.append(f"make {self._root(request.domain)} with a first page")
+        steps += await self._sites.plan(request.domain, self._spec(request.domain, aim))
+        if aim.tls and not self._certs.good(request.domain, aim.names):
+            steps.append(f"ask the certificate authority for {', '.join(aim.names)}")
+            steps.append("serve it over https and look whether it shows that certificate")
+        return steps
+
+    def all(self) -> list[Site]:
+        """Every managed domain as it stands."""
+        certs = {cert.domain: cert for cert in self._certs.list()}
+        aside = self._sites.problems()
+        return [
+            self._shown(one, certs.get(one.domain), aside.get(one.domain))
+            for one in self._register.all()
+        ]
+
+    def shown(self, domain: str) -> Site:
+        """Raises NotFoundError."""
+        self._register.need(domain)
+        return next(site for site in self.all() if site.domain == domain)
+
+    def _shown(self, managed: Managed, cert: Cert | None, aside: str | None) -> Site:
+        domain, aim = managed.domain, managed.wanted
+        site = self.site(domain)
+        status: Literal["none", "pending", "active", "expired", "failed"] = "none"
+        if managed.stage == "making" and aim.tls:
+            status = "pending"
+        elif cert is not None:
+            status = "active" if cert.days_left > 0 else "expired"
+        elif managed.refused or aim.tls:
+            status = "failed"
+        current = self._root(domain) / "current"
+        return Site(
+            domain=domain,
+            names=aim.names,
+            kind=aim.kind,
+            upstream=aim.upstream,
+            target=aim.target,
+            enabled=site is not None and site.enabled and aside is None,
+            tls=aim.tls,
+            challenge=aim.challenge,
+            release=current.resolve().name if aim.kind == "static" and current.exists() else None,
+            ssl_status=status,
+            ssl_expires_at=cert.not_after if cert is not None else None,
+            problem=aside or managed.problem or (cert.problem if cert is not None else None),
+        )
 
     def site(self, domain: str) -> Spec | None:
         """What nginx is told of it."""
@@ -83,6 +138,18 @@ class Domains:
             return self._sites.spec(domain)
         except NotFoundError:
             return None
+
+    def _root(self, domain: str) -> Path:
+        return self._box.www / domain
+
+    async def _first_release(self, domain: str) -> None:
+        """From a folder below the web roots: there releases may come from."""
+        place = Path(tempfile.mkdtemp(prefix=".first-", dir=self._box.www))
+        try:
+            first_page.write(place, domain)
+            await self._releases.deploy(domain, Folder(path=str(place)))
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
 
     def _served(self, domain: str) -> None:
         site = self.site(domain)
@@ -98,7 +165,7 @@ class Domains:
             domain=domain,
             names=aim.names,
             kind=aim.kind,
-            root=self._releases.root(domain) if aim.kind == "static" else None,
+            root=self._root(domain) / "current" if aim.kind == "static" else None,
             upstream=aim.upstream,
             target=aim.target,
             certificate=chain if tls else None,
@@ -201,7 +268,7 @@ class Domains:
                 wanted=aim,
                 stage="making",
                 before=now.wanted if now is not None else None,
-                made_root=now is None and not self._releases.root(domain).exists(),
+                made_root=now is None and not self._root(domain).exists(),
             )
         )
         try:
@@ -216,7 +283,7 @@ class Domains:
     async def _make(self, managed: Managed, tell: Tell) -> Managed:
         """Each step may be done twice."""
         domain, aim = managed.domain, managed.wanted
-        if aim.kind == "static" and self._releases.current(domain) is None:
+        if aim.kind == "static" and not (self._root(domain) / "current").exists():
             await tell("making the web root with a first page")
             await self._first_release(domain)
         if aim.tls and not self._certs.good(domain, aim.names):
@@ -243,7 +310,7 @@ class Domains:
                 await self._sites.remove(domain)
             await self._certs.forget(domain, files=False)
             if managed.made_root:
-                shutil.rmtree(self._releases.root(domain), ignore_errors=True)
+                shutil.rmtree(self._root(domain), ignore_errors=True)
             self._register.drop(domain)
             return
         if not before.tls:
@@ -252,7 +319,8 @@ class Domains:
             with suppress(AIError):
                 await self._certs.issue(domain, before.names, before.challenge, tell)
         await self._sites.apply(self._spec(domain, before), probe=False)
-        self._register.put(Managed(domain=domain, wanted=before, problem=why))
+        refused = managed.wanted.tls and not before.tls
+        self._register.put(Managed(domain=domain, wanted=before, problem=why, refused=refused))
 
     # Taking away -------------------------------------------------------------------------------
 
@@ -280,7 +348,7 @@ class Domains:
                     self._rest(managed, error)
                 raise
         archive = None
-        if managed.wanted.kind == "static" and self._releases.root(domain).exists():
+        if managed.wanted.kind == "static" and self._root(domain).exists():
             await tell("its files are archived")
             archive = self._releases.archive(domain)
         await self._certs.forget(domain, files=managed.revoked)

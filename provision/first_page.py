@@ -15,7 +15,8 @@ PAGE = """<!doctype html>
 <title>{name}</title>
 <style>
 :root {{ color-scheme: light dark }}
-body {{ font: 1.1rem/1.6 system-ui, sans-serif; max-width: 36rem; margin: 18vh auto 0; padding: 0 1rem }}
+body {{ font: 1.1rem/1.6 system-ui, sans-serif; max-width: 36rem }}
+body {{ margin: 18vh auto 0; padding: 0 1rem }}
 </style>
 </head>
 <body>

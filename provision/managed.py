@@ -41,7 +41,7 @@ class Wanted(BaseModel):
 class Managed(BaseModel):
     """before: what the site was before the change under way; None: there was none. made_root: its
     web root was not there before. revoke: why the certificate is to be revoked, and revoked: it
-    is. problem: why the last change came to nothing.
+    is. problem: why the last change came to nothing; refused: that was its certificate.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,6 +54,7 @@ class Managed(BaseModel):
     revoke: str | None = None
     revoked: bool = False
     problem: str | None = None
+    refused: bool = False
 
 
 def wanted(request: DomainAdd) -> Wanted:

@@ -7,19 +7,27 @@ import ipaddress
 import json
 import os
 import socket
+import ssl
 import subprocess
+import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from nginx_rig import Ground, make_box
 from present import need
+
+from provision.box import Box
+from provision.domains import Domains
 
 READY_S = 20.0
 
@@ -87,7 +95,8 @@ class Names:
 
     def _post(self, verb: str, body: dict[str, object]) -> None:
         url = f"http://127.0.0.1:{self.management}/{verb}"
-        httpx.post(url, content=json.dumps(body), trust_env=False).raise_for_status()
+        with urllib.request.urlopen(url, json.dumps(body).encode(), timeout=10) as answer:
+            assert answer.status == 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +157,7 @@ def authority(
     with running(argv, log, env | {"PEBBLE_AUTHZREUSE": "0"}):
         listening(port, log)
         listening(management, log)
-        context = httpx.create_ssl_context(verify=str(ca), trust_env=False)
+        context = ssl.create_default_context(cafile=str(ca))
         root = httpx.get(f"https://127.0.0.1:{management}/roots/0", verify=context, trust_env=False)
         ca.write_bytes(ca.read_bytes() + root.raise_for_status().content)
         yield Authority(f"https://127.0.0.1:{port}/dir", ca, http_port, serving, log)
@@ -188,3 +197,98 @@ def _own_certificate(folder: Path) -> bytes:
     )
     (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
     return made.public_bytes(serialization.Encoding.PEM)
+
+
+class Heard(list[str]):
+    """The steps that were told."""
+
+    async def __call__(self, step: str) -> None:
+        self.append(step)
+
+
+@dataclass(frozen=True, slots=True)
+class Town:
+    """A box with nginx, an authority that it asks, and the names of the world."""
+
+    ground: Ground
+    authority: Authority
+    names: Names
+
+    @property
+    def box(self) -> Box:
+        return self.ground.box
+
+    @property
+    def domains(self) -> Domains:
+        return Domains(self.box, who="a test")
+
+    def away(self) -> Domains:
+        """The same box while no authority answers."""
+        return Domains(replace(self.box, acme_url="https://127.0.0.1:1/dir"), who="a test")
+
+    def home(self, *names: str) -> None:
+        """They point here."""
+        for name in names:
+            self.names.point(name, "127.0.0.1")
+
+    def shown(self, host: str) -> bytes:
+        """The certificate that nginx shows for `host`, checked as a browser would."""
+        context = ssl.create_default_context(cafile=str(self.authority.ca))
+        with (
+            socket.create_connection(("127.0.0.1", self.box.https_port), timeout=10) as plain,
+            context.wrap_socket(plain, server_hostname=host) as wrapped,
+        ):
+            found = wrapped.getpeercert(binary_form=True)
+        assert found is not None
+        return found
+
+    def trusted(self, host: str) -> httpx.Response:
+        """As a browser that trusts the authority."""
+        context = ssl.create_default_context(cafile=str(self.authority.ca))
+        with httpx.Client(verify=context, trust_env=False) as client:
+            return client.get(
+                f"https://127.0.0.1:{self.box.https_port}/",
+                headers={"Host": host},
+                extensions={"sni_hostname": host},
+            )
+
+
+@contextmanager
+def settled(*, lifetime_s: int = 90 * 86_400, nonce_reject: int = 0) -> Iterator[Town]:
+    """A town of its own; refused.example is given no certificate there."""
+    for tool in ("nginx", "bwrap", "unshare", "certbot"):
+        need(tool)
+    if os.geteuid() != 0:
+        pytest.skip("the broker is root")
+    with tempfile.TemporaryDirectory(prefix="town-") as name:
+        folder = Path(name)
+        box = make_box(folder)
+        given = {"lifetime_s": lifetime_s, "nonce_reject": nonce_reject}
+        with (
+            names(folder) as world,
+            authority(
+                folder / "ca", world, box.http_port, refuses=("refused.example",), **given
+            ) as ca,
+        ):
+            ground = Ground(
+                box=replace(
+                    box,
+                    acme_url=ca.url,
+                    acme_ca=ca.ca,
+                    addresses=("127.0.0.1",),
+                    nameserver=f"127.0.0.1:{world.port}",
+                )
+            )
+            ground.owners_site("owner.example", "the owner's")
+            ground.start()
+            try:
+                yield Town(ground, ca, world)
+            finally:
+                ground.stop()
+
+
+@pytest.fixture(scope="module")
+def town() -> Iterator[Town]:
+    """One for all tests of a module: each has domains of its own."""
+    with settled() as made:
+        yield made
