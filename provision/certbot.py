@@ -99,12 +99,14 @@ async def revoke(box: Box, domain: str, reason: str) -> None:
 
 async def forget(box: Box, domain: str) -> None:
     """Its files are deleted. Twice is safe. Nothing that nginx reads may name them any more."""
-    if not (home(box) / "renewal" / f"{domain}.conf").exists():
-        return
-    async with _turn(box) as held:
-        ended = await _run(box, held, ["delete", "--cert-name", domain], REVOKE_S)
-    if not ended.well:
-        raise ConflictError(f"certbot did not delete {domain}: {why(ended, _url(box))}")
+    async with _turn(box):
+        _delete(box, domain)
+
+
+def _delete(box: Box, domain: str) -> None:
+    (home(box) / "renewal" / f"{domain}.conf").unlink(missing_ok=True)
+    for kind in ("live", "archive"):
+        shutil.rmtree(home(box) / kind / domain, ignore_errors=True)
 
 
 def _clear_half(box: Box, domain: str) -> None:
@@ -113,9 +115,7 @@ def _clear_half(box: Box, domain: str) -> None:
     whole = all(path.is_file() for path in live(box, domain))
     if whole and conf.is_file() and "fullchain" in conf.read_text(errors="replace"):
         return
-    conf.unlink(missing_ok=True)
-    for kind in ("live", "archive"):
-        shutil.rmtree(home(box) / kind / domain, ignore_errors=True)
+    _delete(box, domain)
 
 
 def why(ended: Ended, url: str) -> str:

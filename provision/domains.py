@@ -241,6 +241,7 @@ class Domains:
         if left is None or left.stage == "ready":
             return None
         await certbot.quiet(self._box)
+        await self._sites.recover()
         await tell(f"{domain} was left in the middle ({left.stage})")
         if left.stage == "removing":
             await self._take_away(await self._void(left, tell), tell)

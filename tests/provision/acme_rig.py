@@ -6,9 +6,11 @@ import datetime
 import ipaddress
 import json
 import os
+import pickle
 import socket
 import ssl
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -27,9 +29,12 @@ from nginx_rig import Ground, make_box
 from present import need
 
 from provision.box import Box
+from provision.changes import Change
 from provision.domains import Domains
+from provision.sites import Sites
 
 READY_S = 20.0
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def free_port() -> int:
@@ -105,9 +110,16 @@ class Authority:
 
     url: str
     ca: Path
-    http_port: int
-    names: Names
+    management: int
     log: Path
+
+    def status(self, serial: int) -> tuple[str, int | None]:
+        """What it says of a certificate: Valid or Revoked, and the reason's number."""
+        url = f"https://127.0.0.1:{self.management}/cert-status-by-serial/{serial:x}"
+        context = ssl.create_default_context(cafile=str(self.ca))
+        with urllib.request.urlopen(url, timeout=10, context=context) as answer:
+            found = json.load(answer)
+        return found["Status"], found.get("Reason")
 
 
 @contextmanager
@@ -158,9 +170,10 @@ def authority(
         listening(port, log)
         listening(management, log)
         context = ssl.create_default_context(cafile=str(ca))
-        root = httpx.get(f"https://127.0.0.1:{management}/roots/0", verify=context, trust_env=False)
-        ca.write_bytes(ca.read_bytes() + root.raise_for_status().content)
-        yield Authority(f"https://127.0.0.1:{port}/dir", ca, http_port, serving, log)
+        url = f"https://127.0.0.1:{management}/roots/0"
+        with urllib.request.urlopen(url, timeout=10, context=context) as root:
+            ca.write_bytes(ca.read_bytes() + root.read())
+        yield Authority(f"https://127.0.0.1:{port}/dir", ca, management, log)
 
 
 def _own_certificate(folder: Path) -> bytes:
@@ -225,6 +238,16 @@ class Town:
     def away(self) -> Domains:
         """The same box while no authority answers."""
         return Domains(replace(self.box, acme_url="https://127.0.0.1:1/dir"), who="a test")
+
+    def changes(self) -> list[Change]:
+        """What was changed in nginx, the newest first."""
+        return Sites(self.box).history()
+
+    def apart(self, code: str) -> subprocess.Popen[bytes]:
+        """`code` in a process of its own, which may be killed; `box` is there."""
+        first = "import asyncio, os, pickle, signal, sys\n"
+        first += f"box = pickle.loads(bytes.fromhex({pickle.dumps(self.box).hex()!r}))\n"
+        return subprocess.Popen([sys.executable, "-c", first + code], cwd=ROOT)
 
     def home(self, *names: str) -> None:
         """They point here."""
