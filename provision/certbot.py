@@ -74,6 +74,8 @@ async def order(box: Box, domain: str, names: Sequence[str], challenge: Challeng
     async with _turn(box) as held, _authenticator(box, challenge) as how:
         _clear_half(box, domain)
         ended = await _run(box, held, [*argv, *how], ORDER_S)
+        for debris in ("keys", "csr"):  # further copies, which nothing reads again
+            shutil.rmtree(home(box) / debris, ignore_errors=True)
     if not ended.well:
         said = why(ended, _url(box))
         kind = AwayError if said.endswith(_UNREACHED) else ConflictError
