@@ -14,9 +14,10 @@ from pathlib import Path
 
 from base.errors import ConflictError
 from base.verbs import Challenge
-from provision import cloudflare_access, kept
+from provision import cloudflare_access
 from provision.box import Box
 from provision.child import Ended, command
+from provision.disk import write
 from provision.turn import turn
 
 ORDER_S = 180.0
@@ -195,10 +196,11 @@ async def _authenticator(box: Box, challenge: Challenge) -> AsyncIterator[list[s
             "dns-01 needs Cloudflare, which is not configured: there is no secret cloudflare-token"
         )
     credentials = box.state / "certbot" / "cloudflare.ini"
-    kept.write(credentials, f"dns_cloudflare_api_token = {token.get_secret_value()}\n")
+    line = f"dns_cloudflare_api_token = {token.get_secret_value()}\n"
+    write(credentials, line.encode(), mode=0o600)
     try:
         how = ["--dns-cloudflare", "--dns-cloudflare-credentials", str(credentials)]
         how += ["--dns-cloudflare-propagation-seconds", str(box.dns_wait_s)]
         yield [*how, "--preferred-challenges", "dns"]
     finally:
-        kept.forget(credentials)
+        credentials.unlink(missing_ok=True)

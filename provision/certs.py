@@ -6,7 +6,7 @@ certificate is for is written down here; certbot keeps the files.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,10 +18,10 @@ from base.errors import AIError, NotFoundError
 from base.verbs import Cert, Challenge
 from provision import certbot, kept
 from provision.box import Box
+from provision.verb import Tell
 
 #: Inside the class `list` is its own verb.
 Found = list[Cert]
-Tell = Callable[[str], Awaitable[None]]
 #: Renewed when less than this part of its life is left, and the alarm when less than that is.
 RENEW_PART = 1 / 3
 ALARM_PART = 1 / 4

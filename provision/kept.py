@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,57 +9,38 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from base.errors import ConflictError
+from provision.disk import sync, write
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def write(path: Path, text: str, *, mode: int = 0o600) -> None:
-    """After it returns the file survives a power cut; a kill before leaves the old one."""
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    number = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
-    try:
-        with os.fdopen(number, "w") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(number)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    _sync(path.parent)
-
-
 def keep(path: Path, thing: BaseModel) -> None:
-    write(path, thing.model_dump_json(indent=2) + "\n")
+    """After it returns the file survives a power cut; a kill before leaves the old one."""
+    write(path, f"{thing.model_dump_json(indent=2)}\n".encode(), mode=0o600)
 
 
 def forget(path: Path) -> None:
     """Twice is safe."""
     path.unlink(missing_ok=True)
     if path.parent.is_dir():
-        _sync(path.parent)
+        sync(path.parent)
 
 
 def read(path: Path, kind: type[Model]) -> Model | None:
-    """None when it is not there. Raises ValueError for a file that is none of these."""
+    """None when it is not there. Raises ConflictError for a file that is none of these."""
     try:
         return kind.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        raise ValueError(f"{path} is damaged: {error.errors()[0]['msg']}") from error
+        why = error.errors(include_input=False, include_url=False)[0]["msg"]
+        raise ConflictError(f"{path} is damaged ({why}): mend it or take it away") from error
 
 
 def each(folder: Path, kind: type[Model]) -> Iterator[Model]:
     """Those that can be read, by name; a damaged one is left out, it must not stop the others."""
     for path in sorted(folder.glob("*.json")):
-        with suppress(ValueError):
+        with suppress(ConflictError):
             if (found := read(path, kind)) is not None:
                 yield found
-
-
-def _sync(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

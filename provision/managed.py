@@ -39,8 +39,8 @@ class Wanted(BaseModel):
 
 
 class Managed(BaseModel):
-    """before: what the site was before the change under way; None: there was none. made_root: its
-    web root was not there before. revoke: why the certificate is to be revoked, and revoked: it
+    """before: what the site was before the change under way; None: there was none. made_files: it
+    had no releases before. revoke: why the certificate is to be revoked, and revoked: it
     is. problem: why the last change came to nothing; refused: that was its certificate.
     """
 
@@ -50,7 +50,7 @@ class Managed(BaseModel):
     wanted: Wanted
     stage: Stage = "ready"
     before: Wanted | None = None
-    made_root: bool = False
+    made_files: bool = False
     revoke: str | None = None
     revoked: bool = False
     problem: str | None = None

@@ -32,6 +32,7 @@ from provision.box import Box
 from provision.changes import Change
 from provision.domains import Domains
 from provision.sites import Sites
+from provision.spec import Spec
 
 READY_S = 20.0
 ROOT = Path(__file__).resolve().parents[2]
@@ -234,6 +235,10 @@ class Town:
     @property
     def domains(self) -> Domains:
         return Domains(self.box, who="a test")
+
+    def site(self, domain: str) -> Spec | None:
+        """What nginx is told of it."""
+        return next((one for one in Sites(self.box).specs() if one.domain == domain), None)
 
     def away(self) -> Domains:
         """The same box while no authority answers."""

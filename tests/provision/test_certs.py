@@ -27,6 +27,7 @@ from base.verbs import By, CertRenew, DomainAdd, Nothing
 from provision import certbot, certs
 from provision.box import Box
 from provision.certs import Certs
+from provision.child import Ended
 from provision.domains import Domains
 from provision.turn import turn
 from provision.verbs import cert_list, cert_renew
@@ -85,7 +86,8 @@ async def test_renewed_at_a_third_alarmed_at_a_quarter(
 
     town.home("b.example")
     found = await renewed(town.box, domain="b.example")
-    assert found["failed"] == {}
+    assert [one["domain"] for one in found["renewed"]] == ["b.example"]
+    assert found["failed"]["b.example"] == "the certificate expires in 22.4 days"
     assert town.shown("b.example") != old["b.example"]
     monkeypatch.undo()
 
@@ -96,7 +98,7 @@ async def test_renewed_at_a_third_alarmed_at_a_quarter(
 
 
 async def test_short_lived_ones_from_an_authority_that_refuses_nonces() -> None:
-    with acme_rig.settled(lifetime_s=12, nonce_reject=30) as town:
+    with acme_rig.settled(lifetime_s=12, nonce_reject=15) as town:
         town.home("short.example")
         await town.domains.add(DomainAdd(domain="short.example"), Heard())
         first = town.shown("short.example")
@@ -104,6 +106,27 @@ async def test_short_lived_ones_from_an_authority_that_refuses_nonces() -> None:
         found = await renewed(town.box)
         assert [one["domain"] for one in found["renewed"]] == ["short.example"]
         assert town.shown("short.example") != first
+
+
+async def test_a_refused_nonce_is_no_refusal(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """certbot asks again once; an authority may refuse more often."""
+    log = town.box.state / "certbot" / "logs" / "letsencrypt.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    left = 3
+
+    async def unlucky(*given: Any, **more: Any) -> Ended:
+        nonlocal left
+        left -= 1
+        log.write_text("acme.messages.Error: urn:ietf:params:acme:error:badNonce :: bad :: no\n")
+        return Ended(code=0 if left == 0 else 1, said="AttributeError: can't set attribute")
+
+    monkeypatch.setattr(certbot, "command", unlucky)
+    await certbot.order(town.box, "n.example", ["n.example"], "http-01")
+    assert left == 0
+    left = 100
+    with pytest.raises(ConflictError, match=r"no certificate for n\.example: no \(badNonce\)"):
+        await certbot.order(town.box, "n.example", ["n.example"], "http-01")
+    assert left == 100 - certbot.TRIES
 
 
 async def test_what_a_kill_left_of_an_order_is_cleared_away(town: Town) -> None:

@@ -63,7 +63,7 @@ async def test_from_nothing_to_https_and_away(town: Town) -> None:
     assert gone["archive"] is not None
     assert await listed(town) == {}
     assert not (town.box.www / "one.example").exists()
-    assert town.domains.site("one.example") is None
+    assert town.site("one.example") is None
     with pytest.raises(NotFoundError, match="is not a domain of this machine"):
         await town.domains.remove("one.example", revoke=False, tell=Heard())
     await town.domains.add(asked, heard := Heard())
@@ -85,7 +85,7 @@ async def test_one_broken_domain_never_blocks_another(town: Town) -> None:
     assert town.trusted("good.example").status_code == 200
     assert set(await listed(town)) == {"good.example"}
     for undone in ("astray.example", "refused.example"):
-        assert town.domains.site(undone) is None
+        assert town.site(undone) is None
         assert not (town.box.www / undone).exists()
         assert Register(town.box).get(undone) is None
     assert list(town.box.www.glob(".first-*")) == []

@@ -36,13 +36,13 @@ def killed(town: Town, at: str, what: str, **given: object) -> None:
 
 def nothing_of(town: Town, domain: str) -> None:
     assert Register(town.box).get(domain) is None
-    assert town.domains.site(domain) is None
+    assert town.site(domain) is None
     assert not (town.box.www / domain).exists()
     assert [site.domain for site in town.domains.all()] == []
     assert list((town.box.state / "certs").glob("*.json")) == []
 
 
-@pytest.mark.parametrize("at", ["looking up", "making the web", "the site over http,", "asking"])
+@pytest.mark.parametrize("at", ["looking up", "its web root", "the site over http,", "asking"])
 async def test_an_unfinished_domain_is_undone(town: Town, at: str) -> None:
     town.home("undone.example")
     killed(town, at, ADD, domain="undone.example", labels=(), tls=True)
