@@ -8,7 +8,7 @@ from base.verbs import By, CertIssue
 from provision import pointing
 from provision.box import Box
 from provision.domains import Domains
-from provision.verb import Tell, Verb, who
+from provision.verb import Tell, Verb, named
 
 
 async def plan(request: CertIssue, box: Box) -> list[str]:
@@ -21,7 +21,7 @@ async def plan(request: CertIssue, box: Box) -> list[str]:
 
 
 async def run(request: CertIssue, box: Box, by: By, tell: Tell) -> dict[str, Any]:
-    domains = Domains(box, who=who(by))
+    domains = Domains(box, who=named(by))
     await domains.issue(request.domain, request.challenge, tell)
     return {"site": domains.shown(request.domain).model_dump(mode="json")}
 

@@ -8,7 +8,7 @@ from base.verbs import By, CertRenew
 from provision.box import Box
 from provision.certs import Certs
 from provision.domains import Domains
-from provision.verb import Tell, Verb, who
+from provision.verb import Tell, Verb, named
 
 
 async def plan(request: CertRenew, box: Box) -> list[str]:
@@ -24,7 +24,7 @@ async def plan(request: CertRenew, box: Box) -> list[str]:
 
 async def run(request: CertRenew, box: Box, by: By, tell: Tell) -> dict[str, Any]:
     """failed: by domain, why. alarms: domains with less than a quarter of the lifetime left."""
-    renewed = await Domains(box, who=who(by)).renew(request.domain, request.force, tell)
+    renewed = await Domains(box, who=named(by)).renew(request.domain, request.force, tell)
     certs = Certs(box)
     alarms = certs.alarms()
     for cert in alarms:

@@ -8,7 +8,7 @@ from base.verbs import By, CertRevoke
 from provision.box import Box
 from provision.certs import Certs
 from provision.domains import Domains
-from provision.verb import Tell, Verb, who
+from provision.verb import Tell, Verb, named
 
 
 async def plan(request: CertRevoke, box: Box) -> list[str]:
@@ -20,7 +20,7 @@ async def plan(request: CertRevoke, box: Box) -> list[str]:
 
 
 async def run(request: CertRevoke, box: Box, by: By, tell: Tell) -> dict[str, Any]:
-    domains = Domains(box, who=who(by))
+    domains = Domains(box, who=named(by))
     await domains.revoke(request.domain, request.reason, tell)
     return {"site": domains.shown(request.domain).model_dump(mode="json")}
 

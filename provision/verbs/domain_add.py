@@ -7,7 +7,7 @@ from typing import Any
 from base.verbs import By, DomainAdd
 from provision.box import Box
 from provision.domains import Domains
-from provision.verb import Tell, Verb, who
+from provision.verb import Tell, Verb, named
 
 
 async def plan(request: DomainAdd, box: Box) -> list[str]:
@@ -15,7 +15,7 @@ async def plan(request: DomainAdd, box: Box) -> list[str]:
 
 
 async def run(request: DomainAdd, box: Box, by: By, tell: Tell) -> dict[str, Any]:
-    domains = Domains(box, who=who(by))
+    domains = Domains(box, who=named(by))
     await domains.add(request, tell)
     return {"site": domains.shown(request.domain).model_dump(mode="json")}
 

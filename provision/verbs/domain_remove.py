@@ -7,7 +7,7 @@ from typing import Any
 from base.verbs import By, DomainRemove
 from provision.box import Box
 from provision.domains import Domains
-from provision.verb import Tell, Verb, who
+from provision.verb import Tell, Verb, named
 
 
 async def plan(request: DomainRemove, box: Box) -> list[str]:
@@ -21,7 +21,7 @@ async def plan(request: DomainRemove, box: Box) -> list[str]:
 
 
 async def run(request: DomainRemove, box: Box, by: By, tell: Tell) -> dict[str, Any]:
-    archive = await Domains(box, who=who(by)).remove(
+    archive = await Domains(box, who=named(by)).remove(
         request.domain, revoke=request.revoke, tell=tell
     )
     return {"domain": request.domain, "archive": str(archive) if archive else None}
