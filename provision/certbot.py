@@ -187,7 +187,8 @@ async def _authenticator(box: Box, challenge: Challenge) -> AsyncIterator[list[s
     if challenge == "http-01":
         root = challenges(box)
         shutil.rmtree(root / ".well-known", ignore_errors=True)  # of an order that was killed
-        root.mkdir(mode=0o755, parents=True, exist_ok=True)
+        root.mkdir(parents=True, exist_ok=True)
+        root.chmod(0o755)  # nginx's workers read it, whatever our umask is
         yield ["--webroot", "--webroot-path", str(root), "--preferred-challenges", "http"]
         return
     token = await cloudflare_access.token(box)

@@ -9,13 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from base.errors import AIError, ConflictError, InputError
+from base.errors import AIError, ConflictError, InputError, NotFoundError
 from base.verbs import Cert, Challenge, DomainAdd, Site
 from provision import pointing
 from provision.box import Box
 from provision.making import Making
-from provision.managed import Managed, Wanted, wanted
-from provision.spec import check
+from provision.managed import Managed, Wanted, adopted, wanted
+from provision.spec import FRONT, check
 from provision.verb import Tell
 
 Status = Literal["none", "pending", "active", "expired", "failed"]
@@ -46,7 +46,7 @@ class Domains:
         or with its old one.
         """
         await self._making.settle(domain, tell)
-        now = self._register.need(domain)
+        now = self._need(domain)
         self._served(domain)
         await tell(f"looking up {', '.join(now.wanted.names)}")
         await pointing.check(now.wanted.names, self._box)
@@ -56,7 +56,7 @@ class Domains:
     async def remove(self, domain: str, *, revoke: bool, tell: Tell) -> Path | None:
         """The site is taken away; where its files are archived, None: it had none."""
         await self._making.settle(domain, tell)
-        now = self._register.need(domain)
+        now = self._need(domain)
         has = any(cert.domain == domain for cert in self._certs.list())
         reason = "cessationofoperation" if revoke and has else None
         managed = now.model_copy(update={"stage": "removing", "revoke": reason})
@@ -66,7 +66,7 @@ class Domains:
     async def revoke(self, domain: str, reason: str, tell: Tell) -> Managed:
         """The certificate is void and gone; the site goes on over http."""
         await self._making.settle(domain, tell)
-        now = self._register.need(domain)
+        now = self._need(domain)
         self._certs.get(domain)
         managed = now.model_copy(update={"stage": "revoking", "revoke": reason})
         managed = await self._making.void(self._register.put(managed), tell)
@@ -75,13 +75,13 @@ class Domains:
     async def enable(self, domain: str, tell: Tell) -> None:
         """Served again."""
         await self._making.settle(domain, tell)
-        self._register.need(domain)
+        self._need(domain)
         await self._sites.enable(domain)
 
     async def disable(self, domain: str, tell: Tell) -> None:
         """Kept, with its certificate, and not served."""
         await self._making.settle(domain, tell)
-        self._register.need(domain)
+        self._need(domain)
         await self._sites.disable(domain)
 
     async def renew(self, domain: str | None, force: bool, tell: Tell) -> list[Cert]:
@@ -122,15 +122,13 @@ class Domains:
             aim = wanted(request)
         except ValueError as error:
             raise InputError(str(error)) from error
-        known = self._register.get(request.domain) is not None
         for spec in self._sites.specs(front=True):
             same = spec.domain == request.domain
-            if same and not known:
-                raise ConflictError(f"{spec.domain} is served already and is no managed domain")
+            if same and spec.kind in FRONT:
+                raise ConflictError(f"{spec.domain} is the portal's own name; it stays")
             if not same and (shared := sorted(set(spec.hosts) & set(aim.names))):
                 raise ConflictError(f"{', '.join(shared)} belongs to the site {spec.domain}")
-        if known:
-            self._served(request.domain)
+        self._served(request.domain)
         check(self._making.spec(request.domain, aim), self._box)
         return aim
 
@@ -151,19 +149,24 @@ class Domains:
         """Every managed domain as it stands."""
         certs = {cert.domain: cert for cert in self._certs.list()}
         aside = self._sites.problems()
+        known = {one.domain: one for one in map(adopted, self._sites.specs())}
+        known |= {one.domain: one for one in self._register.all()}
         return [
-            self._shown(one, certs.get(one.domain), aside.get(one.domain))
-            for one in self._register.all()
+            self._shown(one, certs.get(name), aside.get(name))
+            for name, one in sorted(known.items())
         ]
 
     def shown(self, domain: str) -> Site:
         """Raises NotFoundError."""
-        self._register.need(domain)
+        self._need(domain)
         return next(site for site in self.all() if site.domain == domain)
 
     def _shown(self, managed: Managed, cert: Cert | None, aside: str | None) -> Site:
         aim, site = managed.wanted, self._making.site(managed.domain)
-        static = aim.kind == "static"
+        static, tls = aim.kind == "static", site is not None and site.certificate is not None
+        problem = aside or managed.problem or (cert.problem if cert is not None else None)
+        if managed.stage == "ready" and (site is None or tls != aim.tls):
+            problem = problem or "nginx was told otherwise since; domain.add again mends it"
         return Site(
             domain=managed.domain,
             names=aim.names,
@@ -171,13 +174,18 @@ class Domains:
             upstream=aim.upstream,
             target=aim.target,
             enabled=site is not None and site.enabled and aside is None,
-            tls=aim.tls,
+            tls=tls,
             challenge=aim.challenge,
             release=self._making.releases.current(managed.domain) if static else None,
             ssl_status=_status(managed, cert),
             ssl_expires_at=cert.not_after if cert is not None else None,
-            problem=aside or managed.problem or (cert.problem if cert is not None else None),
+            problem=problem,
         )
+
+    def _need(self, domain: str) -> Managed:
+        if (found := self._making.known(domain)) is None:
+            raise NotFoundError(f"{domain} is not a domain of this machine; domain.list has them")
+        return found
 
     def _served(self, domain: str) -> None:
         site = self._making.site(domain)

@@ -19,10 +19,10 @@ from base.verbs import Folder
 from provision import certbot, first_page
 from provision.box import Box
 from provision.certs import Certs
-from provision.managed import Managed, Register, Wanted
+from provision.managed import Managed, Register, Wanted, adopted
 from provision.releases import Releases
 from provision.sites import Sites
-from provision.spec import Spec
+from provision.spec import FRONT, Spec
 from provision.verb import Tell
 
 
@@ -42,6 +42,13 @@ class Making:
             return self.sites.spec(domain)
         except NotFoundError:
             return None
+
+    def known(self, domain: str) -> Managed | None:
+        """What is written down, else what nginx serves: an undo may have brought a site back."""
+        if (found := self.register.get(domain)) is not None:
+            return found
+        site = self.site(domain)
+        return adopted(site) if site is not None and site.kind not in FRONT else None
 
     def spec(self, domain: str, aim: Wanted) -> Spec:
         """What nginx shall be told. Without https as long as there is no certificate."""
@@ -65,7 +72,7 @@ class Making:
 
     async def change(self, domain: str, aim: Wanted, tell: Tell) -> Managed:
         """To `aim`, or back to what it was, when a step fails or is cancelled: then it raises."""
-        now = self.register.get(domain)
+        now = self.known(domain)
         managed = self.register.put(
             Managed(
                 domain=domain,

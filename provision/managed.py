@@ -12,15 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from pydantic import BaseModel, ConfigDict
 
-from base.errors import NotFoundError
 from base.hostname import hostname
 from base.verbs import Challenge, DomainAdd
 from provision import kept
 from provision.box import Box
+from provision.spec import Spec
 
 Stage = Literal["making", "ready", "removing", "revoking"]
 
@@ -70,6 +70,18 @@ def wanted(request: DomainAdd) -> Wanted:
     )
 
 
+def adopted(site: Spec) -> Managed:
+    """The record of a site that nginx serves and nobody wrote down."""
+    aim = Wanted(
+        names=site.hosts,
+        kind=cast(Literal["static", "proxy", "redirect"], site.kind),
+        upstream=site.upstream,
+        target=site.target,
+        tls=site.certificate is not None,
+    )
+    return Managed(domain=site.domain, wanted=aim)
+
+
 class Register:
     """One file a domain below the broker's state."""
 
@@ -78,13 +90,6 @@ class Register:
 
     def get(self, domain: str) -> Managed | None:
         return kept.read(self._path(domain), Managed)
-
-    def need(self, domain: str) -> Managed:
-        """Raises NotFoundError."""
-        found = self.get(domain)
-        if found is None:
-            raise NotFoundError(f"{domain} is not a domain of this machine; domain.list has them")
-        return found
 
     def put(self, managed: Managed) -> Managed:
         kept.keep(self._path(managed.domain), managed)

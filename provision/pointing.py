@@ -12,7 +12,7 @@ import dns.rdatatype
 import dns.resolver
 import psutil
 
-from base.errors import ConflictError
+from base.errors import ConflictError, SettingsError
 from provision import cloudflare_access
 from provision.box import Box
 
@@ -34,8 +34,11 @@ CLOUDFLARE = tuple(
 
 def own(box: Box) -> frozenset[Address]:
     """The addresses that names must point to: the configured ones, else this machine's own."""
-    if box.addresses:
-        return frozenset(ipaddress.ip_address(text) for text in box.addresses)
+    try:
+        if box.addresses:
+            return frozenset(ipaddress.ip_address(text) for text in box.addresses)
+    except ValueError as error:
+        raise SettingsError([f"box.addresses: {error}"]) from error
     found = (
         ipaddress.ip_address(address.address.split("%")[0])
         for of_one in psutil.net_if_addrs().values()

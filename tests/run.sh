@@ -10,8 +10,8 @@ COMMANDS=(tmux git bwrap socat setpriv redis-server rg chromium ps espeak-ng)
 PACKAGES+=(netcat-openbsd openssh-client iputils-ping curl wget binutils iproute2 perl)
 COMMANDS+=(nc ssh ping curl wget strings ip perl)
 # Certificates: an authority of our own and what asks it.
-PACKAGES+=(nginx certbot pebble pebble)
-COMMANDS+=(nginx certbot pebble pebble-challtestsrv)
+PACKAGES+=(certbot pebble pebble)
+COMMANDS+=(certbot pebble pebble-challtestsrv)
 
 # A real nginx, as an ordinary process on high ports.
 PACKAGES+=(nginx)

@@ -282,17 +282,32 @@ class Town:
 
 
 @contextmanager
+def umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextmanager
 def settled(*, lifetime_s: int = 90 * 86_400, nonce_reject: int = 0) -> Iterator[Town]:
-    """A town of its own; refused.example is given no certificate there."""
+    """A town of its own; refused.example gets no certificate. As on the appliance, nginx's
+    workers are not root and the broker's umask lets nobody else in.
+    """
     for tool in ("nginx", "bwrap", "unshare", "certbot"):
         need(tool)
     if os.geteuid() != 0:
         pytest.skip("the broker is root")
     with tempfile.TemporaryDirectory(prefix="town-") as name:
         folder = Path(name)
+        folder.chmod(0o755)
         box = make_box(folder)
+        main = box.nginx / "nginx.conf"
+        main.write_text(main.read_text().replace("user root;", "user www-data;"))
         given = {"lifetime_s": lifetime_s, "nonce_reject": nonce_reject}
         with (
+            umask(0o027),
             names(folder) as world,
             authority(
                 folder / "ca", world, box.http_port, refuses=("refused.example",), **given

@@ -10,6 +10,8 @@ from acme_rig import Heard, Town, town
 from base.errors import ConflictError, InputError, NotFoundError
 from base.verbs import By, DomainAdd, DomainName, DomainRemove, Nothing
 from provision.managed import Register
+from provision.sites import Sites
+from provision.spec import Spec
 from provision.verbs import domain_add, domain_disable, domain_enable, domain_list, domain_remove
 
 __all__ = ["town"]
@@ -132,6 +134,13 @@ async def test_names_that_are_taken(town: Town) -> None:
         await town.domains.add(DomainAdd(domain="owner.example", tls=False), Heard())
     assert town.ground.get("owner.example").text == "the owner's"
     assert set(await listed(town)) == {"taken.example"}
+    front = Spec(domain="portal.example", kind="portal", upstream="http://127.0.0.1:8999")
+    await Sites(town.box).apply(front)
+    town.home("portal.example")
+    with pytest.raises(ConflictError, match="is the portal's own name"):
+        await town.domains.add(DomainAdd(domain="portal.example", tls=False), Heard())
+    with pytest.raises(NotFoundError):
+        await town.domains.remove("portal.example", revoke=False, tell=Heard())
     with pytest.raises(InputError, match="cannot be redirected to itself"):
         town.domains.aim(
             DomainAdd(
@@ -139,6 +148,29 @@ async def test_names_that_are_taken(town: Town) -> None:
             )
         )
     await town.domains.remove("taken.example", revoke=False, tell=Heard())
+
+
+async def test_what_an_undo_brought_back(town: Town) -> None:
+    """nginx.undo knows nothing of what is written down here."""
+    town.home("back.example")
+    asked = DomainAdd(domain="back.example", tls=False)
+    await town.domains.add(asked, Heard())
+    await Sites(town.box).undo()
+    site = (await listed(town))["back.example"]
+    assert (site["enabled"], site["problem"]) == (
+        False,
+        "nginx was told otherwise since; domain.add again mends it",
+    )
+    await town.domains.add(asked, Heard())
+    assert (await listed(town))["back.example"]["problem"] is None
+    await town.domains.remove("back.example", revoke=False, tell=Heard())
+    await Sites(town.box).undo()
+    assert (await listed(town))["back.example"]["enabled"]
+    await town.domains.add(asked, Heard())
+    assert "is served from here" in town.ground.get("back.example").text
+    await Sites(town.box).undo()
+    await town.domains.remove("back.example", revoke=False, tell=Heard())
+    assert await listed(town) == {}
 
 
 async def test_an_international_name_and_a_redirect(town: Town) -> None:
