@@ -25,9 +25,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from nginx_rig import Ground, make_box
+from nginx_rig import Ground, make_box, unverified
 from present import need
 
+from provision import sites
 from provision.box import Box
 from provision.changes import Change
 from provision.domains import Domains
@@ -259,9 +260,11 @@ class Town:
         for name in names:
             self.names.point(name, "127.0.0.1")
 
-    def shown(self, host: str) -> bytes:
+    def shown(self, host: str, *, trusted: bool = True) -> bytes:
         """The certificate that nginx shows for `host`, checked as a browser would."""
         context = ssl.create_default_context(cafile=str(self.authority.ca))
+        if not trusted:
+            context = unverified()
         with (
             socket.create_connection(("127.0.0.1", self.box.https_port), timeout=10) as plain,
             context.wrap_socket(plain, server_hostname=host) as wrapped,
@@ -279,6 +282,15 @@ class Town:
                 headers={"Host": host},
                 extensions={"sni_hostname": host},
             )
+
+
+@contextmanager
+def patient() -> Iterator[None]:
+    """How fast nginx is changed is tested elsewhere: a busy machine shall not matter here."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("FORTH_S", "RELOAD_S", "BACK_S"):
+            patch.setattr(sites, name, 30.0)
+        yield
 
 
 @contextmanager
@@ -308,6 +320,7 @@ def settled(*, lifetime_s: int = 90 * 86_400, nonce_reject: int = 0) -> Iterator
         given = {"lifetime_s": lifetime_s, "nonce_reject": nonce_reject}
         with (
             umask(0o027),
+            patient(),
             names(folder) as world,
             authority(
                 folder / "ca", world, box.http_port, refuses=("refused.example",), **given
