@@ -6,9 +6,11 @@ is as it was before. One domain's trouble is its own. The steps are in `provisio
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Literal
 
+from base import log
 from base.errors import AIError, ConflictError, InputError, NotFoundError
 from base.verbs import Cert, Challenge, DomainAdd, Site
 from provision import pointing
@@ -18,6 +20,9 @@ from provision.managed import Managed, Wanted, adopted, wanted
 from provision.spec import FRONT, check
 from provision.verb import Tell
 
+#: systemd waits a minute for the broker's start.
+RECOVER_S = 40.0
+logger = log.get("domains")
 Status = Literal["none", "pending", "active", "expired", "failed"]
 
 
@@ -191,6 +196,22 @@ class Domains:
         site = self._making.site(domain)
         if site is not None and not site.enabled:
             raise ConflictError(f"{domain} is disabled; enable it first")
+
+
+async def recover(box: Box) -> None:
+    """For the broker's start, before it takes orders: `Domains.recover`, in the log. Never raises
+    and never takes long; what is left is settled before the next verb for that domain.
+    """
+
+    async def tell(step: str) -> None:
+        logger.info("domain being settled", step=step)
+
+    try:
+        async with asyncio.timeout(RECOVER_S):
+            for line in await Domains(box, who="the broker's start").recover(tell):
+                logger.warning("domain settled", what=line)
+    except (AIError, TimeoutError) as error:
+        logger.warning("domains not settled", error=str(error) or "no time left")
 
 
 def _status(managed: Managed, cert: Cert | None) -> Status:
