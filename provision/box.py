@@ -19,6 +19,10 @@ class Box:
     hosts of this network that may be cloned from; the rest must be public.
     units, containers: what the verbs of the machine may name. programs: where external commands
     are looked for. docker: the address of Docker's engine.
+    addresses: what the
+    names of sites must point to; () means those of this machine. nameserver: "ADDRESS:PORT" of the
+    resolver that is asked, None: the machine's own. dns_wait_s: how long a DNS-01 record is given
+    to spread before the authority looks.
     """
 
     root: Path = Path("/")
@@ -45,3 +49,5 @@ class Box:
     containers: tuple[str, ...] = ()
     programs: tuple[Path, ...] = PROGRAMS
     docker: str = "unix:///var/run/docker.sock"
+    nameserver: str | None = None
+    dns_wait_s: int = 20

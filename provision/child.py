@@ -38,9 +38,11 @@ async def command(
     folder: Path = Path("/"),
     stdin: int = asyncio.subprocess.DEVNULL,
     uid: int | None = None,
+    inherit: Sequence[int] = (),
 ) -> Ended:
     """Runs `argv` to its end. At the deadline, or when the caller is cancelled, it is killed
     with everything it started. uid: whom it runs as, without any group (root alone can ask).
+    inherit: descriptors that it holds open while it lives.
 
     Raises OSError when there is no such program.
     """
@@ -52,6 +54,7 @@ async def command(
         stderr=asyncio.subprocess.STDOUT,
         env=PLAIN | dict(env or {}),
         cwd=folder,
+        pass_fds=tuple(inherit),
         start_new_session=True,
         user=uid if other else None,
         group=uid if other else None,

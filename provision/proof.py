@@ -81,6 +81,7 @@ class _Trials:
         one = Generation(id=self._generation, specs=specs, problems=problems or {})
         root = self._generations.root
         place = self._box.state / "nginx"
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="try-", dir=place) as name:
             folder = Path(name)
             self._generations.lay(one, self.draw(one), folder)

@@ -9,6 +9,9 @@ COMMANDS=(tmux git bwrap socat setpriv redis-server rg chromium ps espeak-ng)
 # What the escape tests try to get out with: a way that is not installed proves nothing.
 PACKAGES+=(netcat-openbsd openssh-client iputils-ping curl wget binutils iproute2 perl)
 COMMANDS+=(nc ssh ping curl wget strings ip perl)
+# Certificates: an authority of our own and what asks it.
+PACKAGES+=(certbot pebble pebble)
+COMMANDS+=(certbot pebble pebble-challtestsrv)
 
 # A real nginx, as an ordinary process on high ports.
 PACKAGES+=(nginx)
@@ -21,6 +24,9 @@ missing() {
     # The agents' own Python makes virtual environments, too.
     if [ -x /usr/bin/python3 ] && ! /usr/bin/python3 -c 'import venv, ensurepip' 2>/dev/null; then
         echo python3-venv
+    fi
+    if ! /usr/bin/python3 -c 'import certbot_dns_cloudflare' 2>/dev/null; then
+        echo python3-certbot-dns-cloudflare
     fi
 }
 

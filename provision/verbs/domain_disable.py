@@ -1,0 +1,23 @@
+"""domain.disable: a site is kept, with its certificate, and not served."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from base.verbs import By, DomainName
+from provision.box import Box
+from provision.domains import Domains
+from provision.verb import Tell, Verb, named
+
+
+async def plan(request: DomainName, box: Box) -> list[str]:
+    return [f"stop serving {', '.join(Domains(box).shown(request.domain).names)}"]
+
+
+async def run(request: DomainName, box: Box, by: By, tell: Tell) -> dict[str, Any]:
+    domains = Domains(box, who=named(by))
+    await domains.disable(request.domain, tell)
+    return {"site": domains.shown(request.domain).model_dump(mode="json")}
+
+
+VERB = Verb(name="domain.disable", request=DomainName, approval="admin", plan=plan, run=run)
