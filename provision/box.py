@@ -18,11 +18,10 @@ class Box:
     with the roots to trust for ACME and for git. folders: what may be deployed from. git_hosts:
     hosts of this network that may be cloned from; the rest must be public.
     units, containers: what the verbs of the machine may name. programs: where external commands
-    are looked for. docker: the address of Docker's engine.
-    addresses: what the
-    names of sites must point to; () means those of this machine. nameserver: "ADDRESS:PORT" of the
-    resolver that is asked, None: the machine's own. dns_wait_s: how long a DNS-01 record is given
-    to spread before the authority looks.
+    are looked for. docker: the address of Docker's engine. addresses: what the names of sites
+    must point to; () means those of this machine. nameserver: "ADDRESS:PORT" of the resolver that
+    is asked, None: the machine's own. dns_wait_s: how long a DNS-01 record is given to spread
+    before the authority looks.
     """
 
     root: Path = Path("/")

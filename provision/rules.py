@@ -25,7 +25,8 @@ from pydantic import (
 )
 
 from base.errors import SettingsError
-from base.verbs import VERBS, Name
+from base.verb_words import Name
+from base.verbs import VERBS
 from provision.box import Box
 from provision.verb import Approval, Verb
 
