@@ -24,7 +24,7 @@ from base.errors import AIError, NoAnswerError
 from base.messages import Message, Type, encode
 
 if TYPE_CHECKING:
-    from base.bus import Bus, Delivery
+    from base.bus import Bus, Command, Delivery
 
 logger = log.get(__name__)
 
@@ -133,10 +133,11 @@ async def _reply(bus: Bus, service: str, answer: Answer, delivery: Delivery) -> 
     try:
         payload: dict[str, Any] = request.payload["payload"]
         key, deadline_unix_ms = request.payload["reply"], request.payload["deadline_unix_ms"]
+        told: tuple[Command, ...] = ()
         if time.time() * 1000 < deadline_unix_ms:
             reply = to_json({"id": request.id, **await _answered(service, answer, payload)})
-            await bus.call(("RPUSH", key, reply), ("EXPIRE", key, streams.REPLY_TTL_S))
-        await bus.ack(stream, streams.GROUP_SERVICE, delivery.id)
+            told = ("RPUSH", key, reply), ("EXPIRE", key, streams.REPLY_TTL_S)
+        await bus.ack(stream, streams.GROUP_SERVICE, delivery.id, after=told)
     except (KeyError, TypeError) as error:
         await bus.bury(stream, streams.GROUP_SERVICE, delivery, f"malformed request: {error!r}")
     except AIError as error:

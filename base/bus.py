@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import math
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any
 
 from hiredis import pack_command
@@ -264,12 +264,16 @@ class Bus:
         """Ids yielded to this process and neither acked nor buried yet."""
         return self._in_hand.setdefault((stream, group), set())
 
-    async def ack(self, stream: str, group: str, *ids: str) -> None:
-        """Handled: delete and acknowledge. Safe to repeat."""
+    async def ack(
+        self, stream: str, group: str, *ids: str, after: Sequence[Command] = ()
+    ) -> None:  # fmt: skip
+        """Handled: delete and acknowledge. Safe to repeat. `after`: what was to come of it, sent
+        before in the same pipeline.
+        """
         if ids:
             # Deleted first: a crash in between leaves a pending id without a body, dropped
             # when claimed; the other order would leave a body that nobody reads.
-            await self.call(("XDEL", stream, *ids), ("XACK", stream, group, *ids))
+            await self.call(*after, ("XDEL", stream, *ids), ("XACK", stream, group, *ids))
             self.hold(stream, group).difference_update(ids)
             for entry_id in ids if self._errors else ():
                 self._errors.pop((stream, entry_id), None)

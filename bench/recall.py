@@ -234,7 +234,8 @@ async def case(stores: Stores, one: Asked, *, names: bool) -> Case:
     question = Question.of(one.text, known)
     found = await stores.meaning.of([question.text], "query", QUERY_S)
     assert found is not None
-    candidates = await search.gather(stores, query, question, found)
+    listed = await search.by_words(stores, query, question)
+    candidates = await search.gather(stores, query, question, found, listed)
     all_one = Weights(**{field.name: 1.0 for field in fields(Weights)})
     ranked = recall.rank(question, candidates, datetime.now(UTC), all_one)
     return Case(

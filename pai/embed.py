@@ -67,7 +67,10 @@ class Embedder:
             raw = base64.b64decode(found["vectors"])
             return found["model"], np.frombuffer(raw, dtype="<f4").reshape(len(chunk), found["dim"])
 
-        parts = await asyncio.gather(*[part(at) for at in range(0, len(texts), CHUNK_TEXTS)])
+        if len(texts) <= CHUNK_TEXTS:
+            parts = [await part(0)]
+        else:
+            parts = await asyncio.gather(*[part(at) for at in range(0, len(texts), CHUNK_TEXTS)])
         models = {model for model, _ in parts}
         if len(models) > 1:
             raise BusError(f"workers of several models answer: {', '.join(sorted(models))}")

@@ -91,9 +91,12 @@ async def _record(
 ) -> tuple[list[str], list[Memory]]:
     known = await cards.known(tx, [memory.id for memory in memories])
     hashes = [cards.fingerprint(memory) for memory in memories]
+    may_have = [
+        one for memory, one in zip(memories, hashes, strict=True) if tiers.mergeable(memory)
+    ]
     twins: dict[tuple[Any, ...], str] = {
         (row["user_id"], row["collection"], row["tainted"], row["hash"]): row["id"]
-        for row in await cards.twins(tx, hashes)
+        for row in (await cards.twins(tx, may_have) if may_have else ())
     }
     ids: list[str] = []
     new: dict[str, Memory] = {}

@@ -7,6 +7,7 @@ conversation, a vector) adds nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
@@ -122,16 +123,18 @@ def gather(lists: Iterable[Listed]) -> list[Candidate]:
     for one in lists:
         mine = scores[one.name]
         for hit in one.hits:
-            first.setdefault(hit.id, (one, hit))
-            mine[hit.id] = max(mine.get(hit.id, hit.score), hit.score)
+            id, score = hit.id, hit.score
+            if id not in first:
+                first[id] = one, hit
+            if score > mine.get(id, -math.inf):
+                mine[id] = score
     words, dense = scores[WORDS], scores[DENSE]
     return [
         Candidate(
-            id=id, tier=one.tier, brief=hit.brief, collection=one.collection, payload=hit.payload,
-            words=words.get(id, 0.0), dense=dense.get(id),
+            id, one.tier, hit.brief, one.collection, hit.payload, words.get(id, 0.0), dense.get(id)
         )
         for id, (one, hit) in first.items()
-    ]  # fmt: skip
+    ]
 
 
 def rank(
@@ -160,7 +163,7 @@ def rank(
     total: Floats = worth.sum(axis=0)
     rows, totals = worth.T.tolist(), total.tolist()
     return [
-        Ranked(candidate=candidates[at], score=totals[at], worth=rows[at])
+        Ranked(candidates[at], totals[at], rows[at])
         for at in np.argsort(-total, kind="stable").tolist()
     ]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from base import log, streams
@@ -25,6 +27,9 @@ from pai.words import query as words_of
 #: Candidates of each kind, for one that is wanted; and at least.
 DEPTH, DEPTH_MIN = 4, 150
 CHARS_PER_TOKEN = 4
+#: Turns of the loop until the vector is asked for and that is written to the socket: a look holds
+#: the loop, and begun before them it would only delay the embedding worker.
+ASKED_TURNS = 2
 #: How many a cross-encoder reads, how much of each, and how long it may take.
 RERANK, RERANK_CHARS, RERANK_S = 30, 2_000, 1.5
 
@@ -46,9 +51,11 @@ async def search(stores: Stores, query: Query) -> Found:
     now = datetime.now(UTC)
     known = await people.known(stores, [query.user_id, SHARED])
     question = Question.of(query.text, known, now)
-    vectors = await stores.meaning.of([question.text], "query", QUERY_S)
+    vectors, listed = await asyncio.gather(
+        stores.meaning.of([question.text], "query", QUERY_S), by_words(stores, query, question)
+    )
     lap("embed")
-    candidates = await gather(stores, query, question, vectors)
+    candidates = await gather(stores, query, question, vectors, listed)
     lap("store")
     ranked = recall.rank(question, candidates, now)
     lap("rank")
@@ -66,25 +73,42 @@ async def search(stores: Stores, query: Query) -> Found:
     return Found(items=tuple(items), dense=vectors is not None, took_ms=took_ms)
 
 
-async def gather(
-    stores: Stores, query: Query, question: Question, vectors: Vectors | None
-) -> list[Candidate]:
-    """What is to be ranked, from all tiers that the query wants. `vectors`: the question's."""
-    limit = max(DEPTH_MIN, DEPTH * query.limit)
-    looks = [Look(name=WORDS, vector=words_of(question.text), limit=limit)]
-    if vectors is not None:
-        vector = vectors.matrix[0]
-        looks.append(Look(name=DENSE, vector=vector, limit=limit, model=vectors.model))
-    lists = await _look(stores, query, looks, keep_of(query))
+async def by_words(stores: Stores, query: Query, question: Question) -> list[Listed]:
+    """What has the question's words: needs no vector, so it is looked for while that is made."""
+    for _ in range(ASKED_TURNS):
+        await asyncio.sleep(0)
+    limit = depth(query)
+    lists = await _look(
+        stores, query, Look(name=WORDS, vector=words_of(question.text), limit=limit)
+    )
     if Tier.COLD in query.tiers:
         cold = query.model_copy(update={"text": question.text})
         hits = await scan.search(stores, cold, limit)
         lists.append(Listed(tier=Tier.COLD, name=WORDS, hits=hits))
+    return lists
+
+
+async def gather(
+    stores: Stores, query: Query, question: Question, vectors: Vectors | None,
+    listed: Sequence[Listed],
+) -> list[Candidate]:  # fmt: skip
+    """What is to be ranked, from all tiers that the query wants: `listed` by words, and what is
+    near to the question's vector, if there is one.
+    """
+    lists = list(listed)
+    if vectors is not None:
+        look = Look(name=DENSE, vector=vectors.matrix[0], limit=depth(query), model=vectors.model)
+        lists += await _look(stores, query, look)
     found = recall.gather(lists)
     if question.people:  # what nobody said may name them itself
         said = [one for one in found if one.brief.speaker]
         found = [*said, *await _whole(stores, [one for one in found if not one.brief.speaker])]
     return found
+
+
+def depth(query: Query) -> int:
+    """How many candidates each look brings."""
+    return max(DEPTH_MIN, DEPTH * query.limit)
 
 
 def keep_of(query: Query) -> Keep:
@@ -141,20 +165,20 @@ def note(stores: Stores, query: Query, items: Sequence[Item]) -> None:
     stores.wake.set()
 
 
-async def _look(stores: Stores, query: Query, looks: Sequence[Look], keep: Keep) -> list[Listed]:
-    """What each look found in each place."""
+async def _look(stores: Stores, query: Query, look: Look) -> list[Listed]:
+    """What it found in each place."""
+    keep = keep_of(query)
     found: list[Listed] = []
     if Tier.WARM in query.tiers:
         names = [one.value for one in query.collections]
-        warm = await stores.warm.search_all(names, looks, keep, whole=False)
+        warm = await stores.warm.search_all(names, [look], keep, whole=False)
         found += [
             Listed(tier=Tier.WARM, name=look.name, hits=hits, collection=collection)
-            for collection, lists in warm.items()
-            for look, hits in zip(looks, lists, strict=True)
+            for collection, (hits,) in warm.items()
         ]
     if Tier.HOT in query.tiers and Collection.MEMORIES in query.collections:
-        for look, hits in zip(looks, stores.index.search(looks, keep), strict=True):
-            found.append(Listed(tier=Tier.HOT, name=look.name, hits=hits))
+        (hits,) = stores.index.search([look], keep)
+        found.append(Listed(tier=Tier.HOT, name=look.name, hits=hits))
     return found
 
 
@@ -165,11 +189,9 @@ async def _items(
     removed meanwhile is not there, and what `keep_of` does not keep is not told.
     """
     keep = keep_of(query)
-    speaking = [one for one in ranked if recall.speaks(one)]
+    speaking = filter(recall.speaks, ranked)
     items: list[Item] = []
-    while speaking and len(items) < query.limit:
-        wanted = query.limit - len(items)
-        some, speaking = speaking[:wanted], speaking[wanted:]
+    while some := list(islice(speaking, query.limit - len(items))):
         whole = {one.id: one for one in await _whole(stores, [one.candidate for one in some])}
         for one in some:
             candidate = whole.get(one.candidate.id)

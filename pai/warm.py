@@ -329,11 +329,14 @@ def best(found: Mapping[str, Sequence[Sequence[Score]]], looks: Sequence[Look]) 
     """Of each look's scores in all collections the best `limit`; equals in the order of ids."""
     kept: Scores = {name: [] for name in found}
     for at, look in enumerate(looks):
+        if sum(len(lists[at]) for lists in found.values()) <= look.limit:
+            for name, lists in found.items():
+                kept[name].append(list(lists[at]))
+            continue
         ranked = sorted((-score, id) for lists in found.values() for id, score in lists[at])
-        if not (last := ranked[: look.limit][-1:]):
-            last = [(0.0, "")]
+        last = ranked[look.limit - 1]
         for name, lists in found.items():
-            kept[name].append([(id, score) for id, score in lists[at] if (-score, id) <= last[0]])
+            kept[name].append([(id, score) for id, score in lists[at] if (-score, id) <= last])
     return kept
 
 

@@ -1,10 +1,12 @@
 """The warm store in a folder: Qdrant Edge, one shard a collection, opened by one process.
 
 The engine holds the interpreter while it works (measured), so what it is given at once stays
-small: writes go in slices, and one thread takes searches between them. A write is in the shard's
-log when the engine returns and on the disk when `put` does (one fsync for all who wait); `flush`,
-which costs a tenth of a second, only shortens the log. Its own optimiser would hold everything up
-for seconds: vectors are searched exactly, and room is won back by copying a shard in slices.
+small: writes go in slices, which one thread takes. Reads wait for nobody but the slice that is
+being written; without one they are done on the spot, since a thread would only add its hops.
+A write is in the shard's log when the engine returns and on the disk when `put` does (one fsync
+for all who wait); `flush`, which costs a tenth of a second, only shortens the log. Its own
+optimiser would hold everything up for seconds: vectors are searched exactly, and room is won back
+by copying a shard in slices.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -74,6 +77,7 @@ class EdgeWarm:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="warm")
+        self._engine = threading.Lock()
         self._kept: dict[str, Kept] = {}
         self._state: State | None = None
         self._lock: int | None = None
@@ -286,7 +290,7 @@ class EdgeWarm:
         if able and kept and not keep.nothing:
             mine = [looks[at] for at in able]
             shards = {name: one.shard for name, one in kept.items()}
-            hits = await self._run(lambda: search(shards, mine, keep, whole=whole))
+            hits = await self._read(lambda: search(shards, mine, keep, whole=whole))
             for name, lists in hits.items():
                 for at, some in zip(able, lists, strict=True):
                     found[name][at] = some
@@ -297,7 +301,7 @@ class EdgeWarm:
     ) -> list[Point]:
         shard = self._at(collection).shard
         wanted = [check_id(id) for id in ids]
-        return await self._run(lambda: shard.get(wanted, vectors=vectors)) if wanted else []
+        return await self._read(lambda: shard.get(wanted, vectors=vectors)) if wanted else []
 
     async def find(
         self, collection: str, keep: Keep, limit: int, *, after: str | None = None
@@ -305,17 +309,17 @@ class EdgeWarm:
         shard = self._at(collection).shard
         if keep.nothing or limit < 1:
             return []
-        return await self._run(shard.find, keep, limit, check_id(after) if after else None)
+        return await self._read(shard.find, keep, limit, check_id(after) if after else None)
 
     async def count(self, collection: str, keep: Keep | None = None) -> int:
         shard = self._at(collection).shard
-        return 0 if keep and keep.nothing else await self._run(shard.count, keep)
+        return 0 if keep and keep.nothing else await self._read(shard.count, keep)
 
     async def missing(self, collection: str, limit: int) -> list[Point]:
-        return await self._run(self._at(collection).shard.missing, limit)
+        return await self._read(self._at(collection).shard.missing, limit)
 
     async def count_missing(self, collection: str) -> int:
-        return await self._run(self._at(collection).shard.count_missing)
+        return await self._read(self._at(collection).shard.count_missing)
 
     # Inside --------------------------------------------------------------------------------
 
@@ -332,12 +336,29 @@ class EdgeWarm:
         return self._kept[collection]
 
     async def _run(self, call: Callable[..., T], *values: Any) -> T:
-        """On the one thread that touches the engine; first come, first served."""
+        """On the thread, first come, first served."""
+
+        def alone() -> T:
+            with self._engine:
+                return call(*values)
+
         try:
-            running = asyncio.get_running_loop().run_in_executor(self._thread, call, *values)
+            running = asyncio.get_running_loop().run_in_executor(self._thread, alone)
         except RuntimeError as error:
             raise WarmError("the warm store is closed") from error
         return await running
+
+    async def _read(self, call: Callable[..., T], *values: Any) -> T:
+        """At once where the engine is free, else on the thread after what it does now. A turn of
+        the loop comes first: who reads on and on holds nobody up.
+        """
+        await asyncio.sleep(0)
+        if not self._engine.acquire(blocking=False):
+            return await self._run(call, *values)
+        try:
+            return call(*values)
+        finally:
+            self._engine.release()
 
     async def _note(self, **changed: Any) -> None:
         holes = {name: kept.holes for name, kept in self._kept.items()}

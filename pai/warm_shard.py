@@ -28,12 +28,16 @@ from pai.warm import (
     Point,
     Score,
     Sparse,
+    Value,
     best,
     check_dense,
     check_id,
     check_name,
 )
 from pai.warm_engine import NUMBERS, SCHEMA, any_of, calling, conditions, config, sparse
+
+#: Values of filters whose share of the points is remembered.
+SHARED_MAX = 1_000
 
 
 class Shard:
@@ -48,6 +52,7 @@ class Shard:
         self.places = places
         self._briefs: dict[str, Brief] = {}
         self._briefed: str | None = ""
+        self._shared: dict[tuple[str, tuple[Value, ...]], bool] = {}
         self._bools = [key for key, kind in COLLECTIONS[collection].items() if kind == "bool"]
         if new:
             shutil.rmtree(folder, ignore_errors=True)
@@ -179,18 +184,25 @@ class Shard:
         """`keep` without what all points here satisfy by the index's estimate, which makes a
         search several times faster. Whoever uses it checks the briefs.
         """
-        with self._reading():
-            total = self._shard.info().points_count
-            rest = {
-                key: values
-                for key, values in keep.any_of.items()
-                if key not in CHECKED
-                or self._shard.count(
-                    edge.CountRequest(exact=False, filter=edge.Filter(must=[any_of(key, values)]))
-                )
-                < total
-            }
+        rest = {
+            key: values
+            for key, values in keep.any_of.items()
+            if key not in CHECKED or not self._satisfied(key, tuple(values))
+        }
         return replace(keep, any_of=rest)
+
+    def _satisfied(self, key: str, values: tuple[Value, ...]) -> bool:
+        """Whether by the estimate all points have one of the values; asked once between writes."""
+        found = self._shared.get((key, values))
+        if found is None:
+            filter = edge.Filter(must=[any_of(key, values)])
+            with self._reading():
+                count = self._shard.count(edge.CountRequest(exact=False, filter=filter))
+                found = count >= self._shard.info().points_count
+            if len(self._shared) >= SHARED_MAX:
+                self._shared.clear()
+            self._shared[key, values] = found
+        return found
 
     @property
     def empty(self) -> bool:
@@ -322,6 +334,7 @@ class Shard:
         )
 
     def _update(self, operation: edge.UpdateOperation) -> None:
+        self._shared.clear()
         with calling(WarmError, f"the warm store's {self.collection} refused a write"):
             self._shard.update(operation)
 
@@ -348,10 +361,7 @@ def search(
     payloads = {at: full[at].payloads(ids[at]) if whole else {} for at in full}
     return {
         at: [
-            [
-                Hit(id=id, score=score, brief=briefs[at][id], payload=payloads[at].get(id))
-                for id, score in some
-            ]
+            [Hit(id, score, briefs[at][id], payloads[at].get(id)) for id, score in some]
             for some in scores[at]
         ]
         for at in full

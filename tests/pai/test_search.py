@@ -60,6 +60,32 @@ async def test_what_is_embedded_names_who_said_it(made: World) -> None:
     assert made.worker.asked[-1]["texts"] == ["Tom: It is cold.", "It is warm."]
 
 
+async def test_words_are_looked_for_while_the_vector_is_made(
+    made: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await made.client.remember(memory("The dark rye is from the mill."))
+    looked, told = asyncio.Event(), asyncio.Event()
+    of, search_all = made.stores.meaning.of, made.stores.warm.search_all
+
+    async def late(*given: Any) -> Any:
+        told.set()
+        async with asyncio.timeout(5):
+            await looked.wait()
+        return await of(*given)
+
+    async def look(*given: Any, **named: Any) -> Any:
+        assert told.is_set(), "the look would hold up the question to the worker"
+        found = await search_all(*given, **named)
+        looked.set()
+        return found
+
+    monkeypatch.setattr(made.stores.meaning, "of", late)
+    monkeypatch.setattr(made.stores.warm, "search_all", look)
+    (item,) = (await ask(made, "Which rye is dark?", limit=1)).items
+    assert item.why[0].startswith("meaning")
+    assert item.why[1].startswith("words")
+
+
 @contextlib.asynccontextmanager
 async def scorer(made: World, answer: Any) -> AsyncIterator[None]:
     task = asyncio.create_task(made.worker.bus.serve(streams.SERVICE_SCORE, answer), name="score")

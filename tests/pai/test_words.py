@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from snowballstemmer.english_stemmer import EnglishStemmer
+from Stemmer import Stemmer
 
 from pai import words
 from pai.warm import Keep, Look, Point, Sparse
@@ -29,6 +32,18 @@ QUERIES = [
     "When does she run?",
     "lake lake winter",
 ]
+
+
+def test_the_compiled_stemmer_says_what_the_plain_one_does() -> None:
+    """Stored weights are of both: which one is used must not change a stem."""
+    compiled, plain = Stemmer("english"), EnglishStemmer()
+    ends = ("", "s", "ed", "ing", "ies", "ly", "ness", "ization", "fulness", "'s")
+    said = {word for text in TEXTS for word in re.findall("[a-z]+", text.lower())}
+    for word in (
+        f"{stem}{end}" for stem in (*said, "caf\u00e9", "generous", "sky") for end in ends
+    ):
+        assert compiled.stemWord(word) == plain.stemWord(word)
+    assert isinstance(words._STEMMER, Stemmer)
 
 
 @pytest.mark.parametrize(
