@@ -314,7 +314,8 @@ def settled(*, lifetime_s: int = 90 * 86_400, nonce_reject: int = 0) -> Iterator
     with tempfile.TemporaryDirectory(prefix="town-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        box = make_box(folder)
+        with umask(0o022):
+            box = make_box(folder)
         main = box.nginx / "nginx.conf"
         main.write_text(main.read_text().replace("user root;", "user www-data;"))
         given = {"lifetime_s": lifetime_s, "nonce_reject": nonce_reject}
