@@ -14,7 +14,7 @@ from base.errors import SettingsError
 from base.program import EXIT_POST_TAKEN
 from base.settings import Settings
 from base.store import Store
-from provision import broker, door, registry
+from provision import broker, domains, door, registry
 from provision.box import Box
 from provision.broker import Broker
 from provision.live import Live
@@ -66,6 +66,8 @@ async def main(
     try:
         trail.open()
         broker.report(journal.open(), trail)
+        if verbs is None:  # what a kill left of the sites, before the first order
+            await domains.recover(rules.box)
         made = Broker(
             rules=rules, verbs=known, store=store, journal=journal, trail=trail, live=live
         )

@@ -81,10 +81,12 @@ class Rig:
     ) -> None:
         peers = f'[peers]\npeople = ["{people}"]\nagents = ["{agents}"]\n'
         box = f'[box]\nstate = "{self.state}"\nprograms = ["{self.folder}/bin"]\n'
+        for name in ("nginx", "www", "letsencrypt"):
+            box += f'{name} = "{self.folder}/{name}"\n'
         box += "" if inbox is None else f'inbox = "{inbox}"\n'
         self.config.write_text(f'{text}\n{peers}{box}docker = "unix://{self.folder}/docker.sock"\n')
 
-    def start(self, *, wait: bool = True) -> None:
+    def start(self, *, wait: bool = True, played: bool = True) -> None:
         group = {"AI_INFRA_BROKER_GROUP": "nogroup"} if os.geteuid() == 0 else {}
         environment = {
             **os.environ,
@@ -97,9 +99,10 @@ class Rig:
             "AI_INFRA_DRAIN_S": "1",
             **group,
         }
-        played = Path(__file__).with_name("played.py")
+        real = ["-m", "provision"]
+        what = [str(Path(__file__).with_name("played.py"))] if played else real
         self.process = subprocess.Popen(
-            [sys.executable, str(played)], cwd=REPO, env=environment, stderr=subprocess.PIPE
+            [sys.executable, *what], cwd=REPO, env=environment, stderr=subprocess.PIPE
         )
         if wait:
             wait_for("the broker", self._listens, 60)

@@ -13,6 +13,7 @@ from base.bus import Bus
 from base.errors import ConflictError, ForbiddenError, InputError, NotFoundError
 from base.messages import Kind, decode
 from base.verbs import By, CertRenew, DomainAdd, DomainRemove, Nothing, UnitName, UpdateApply
+from provision import registry
 from tests.provision.rig import Record, Rig
 
 
@@ -160,3 +161,11 @@ def test_lines_that_are_no_orders(rig: Rig) -> None:
     assert "no verb 'root.shell'" in unknown["error"]
     assert rig.lines(b'{"id": "' + b"x" * 400_000 + b'"}\n') == []
     assert json.dumps(rig.order("domain.list", {}, role="admin")["ok"]) == "true"
+
+
+async def test_the_real_broker_starts_with_every_verb_of_its_folder(own: Rig) -> None:
+    await asyncio.to_thread(own.start, played=False)
+    said = (await own.ask("broker.verbs", Nothing())).result
+    assert {one["name"] for one in said["verbs"]} == {*registry.collect(), "broker.verbs"}
+    assert (await own.ask("domain.list", Nothing())).result["sites"] == []
+    assert own.end() == 0
