@@ -131,7 +131,8 @@ def restore(
         asked = BackupRestore.model_validate({"snapshot": snapshot, "parts": parts})
         _verb(config, "backup.restore", asked, as_json)
         return
-    config.prepare()
+    if config.broker is None:
+        config.prepare()
     done = _done(
         restoring.restore(
             config,

@@ -124,6 +124,7 @@ def _without(settings: Settings, found: Rules, restic: Restic) -> list[str]:
     left = [str(found.key(settings)), str(found.s3(settings)), restic.place]
     if (settings.home / STAGE / staging.ARCHIVE).is_dir():
         left.append(str(settings.memory / "Work" / "archive"))
+    left += [f"{place}/.before-*" for place in (ETC, CERTIFICATES)]
     return [path for path in left if path.startswith("/")]
 
 

@@ -172,15 +172,13 @@ class Database:
 
     async def load(self, place: Path, name: str) -> None:
         """Into the new database `name`, all or nothing. Raises BackupError."""
-        tools = await self._tools()
-        made = await self.sql(
-            MAKE_ROLE.format(owner=self.owner) + "SELECT 1;", "postgres", check=False
-        )
+        tools, owner = await self._tools(), await self._owner()
+        made = await self.sql(MAKE_ROLE.format(owner=owner) + "SELECT 1;", "postgres", check=False)
         await self.sql(f"DROP DATABASE IF EXISTS {name}", "postgres")
-        await self.sql(f"CREATE DATABASE {name} OWNER {self.owner} TEMPLATE template0", "postgres")
+        await self.sql(f"CREATE DATABASE {name} OWNER {owner} TEMPLATE template0", "postgres")
         more = ["--no-owner", "--exit-on-error", "--single-transaction"]
         more += [] if made == "1" else ["--no-privileges"]
-        more += [f"--role={self.owner}"] if self.before else []
+        more += [f"--role={owner}"] if self.before else []
         line = self.line(str(tools / "pg_restore"), name, *more)
         with place.open("rb") as dump:
             done = await self._run(line, LONG_S, dump)
@@ -206,6 +204,12 @@ class Database:
         await self.sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)", "postgres")
 
     # Inside --------------------------------------------------------------------------------
+
+    async def _owner(self) -> str:
+        """Of the database that is there, else who we come as."""
+        asked = f"SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = '{self.name}'"
+        found = await self.sql(asked, "postgres")
+        return found if PLAIN.fullmatch(found) else self.owner
 
     async def _tools(self) -> Path:
         """The programs of the server's version, else of the next newer one."""

@@ -35,6 +35,8 @@ MEMORY = ("MEMORY", "TELOS", "attachments", "workspaces")
 CONFIGURATION = ("config", "hooks", "secrets")
 #: Tells the keeper to look through its stores once: see pai/rebuild.py.
 MARK = "restored"
+#: Within a folder whose contents are replaced one by one.
+NEW, BEFORE = ".new-", ".before-"
 
 
 class Note(Wire):
@@ -217,7 +219,7 @@ def _plan(
     settings: Settings, manifest: Manifest, parts: tuple[str, ...], aside: Path
 ) -> list[Move]:
     """What goes where, in an order in which no move needs what a later one brings."""
-    place, home = folder(settings), settings.home
+    place, home, stamp = folder(settings), settings.home, aside.name
     archive, kept = place / STAGE / staging.ARCHIVE, settings.memory / "Work" / "archive"
     fetched = place / "MEMORY" / "Work" / "archive"
     if "database" not in parts and "memory" in parts:
@@ -239,9 +241,9 @@ def _plan(
             found += _move(home / name, _with_keys(place / name, home / name, keys), aside, home)
         etc = place / str(ETC).lstrip("/")
         if settings.broker:
-            found += _move(ETC, _with_keys(etc, ETC, keys), aside, home)
+            found += _each(ETC, _with_keys(etc, ETC, keys), stamp)
     if "certificates" in parts and settings.broker:
-        found += _move(CERTIFICATES, place / str(CERTIFICATES).lstrip("/"), aside, home)
+        found += _each(CERTIFICATES, place / str(CERTIFICATES).lstrip("/"), stamp)
     if "database" in parts:
         found += _move(home / "audit", place / STAGE / staging.AUDIT, aside, home)
         if settings.redis_url is None:  # what waits on the wire is of the database before
@@ -264,6 +266,30 @@ def _move(at: Path, new: Path, aside: Path, home: Path) -> list[Move]:
     beside.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     shutil.move(new, beside)
     return [moves.plan(at, beside, at.with_name(f"{at.name}.before-{aside.name}"))]
+
+
+def _each(at: Path, new: Path, stamp: str) -> list[Move]:
+    """What is in a folder, each by itself: the folder may be where something is mounted."""
+    if not new.is_dir():
+        return []
+    beside, aside = at / f"{NEW}{stamp}", at / f"{BEFORE}{stamp}"
+    at.mkdir(mode=0o700, parents=True, exist_ok=True)
+    shutil.copytree(new, beside, symlinks=True)
+    _own_as(beside, new)
+    names = {path.name for path in (*at.iterdir(), *beside.iterdir())}
+    return [
+        moves.plan(at / name, beside / name if (beside / name).exists() else None, aside / name)
+        for name in sorted(names)
+        if not name.startswith((NEW, BEFORE))
+    ]
+
+
+def _own_as(new: Path, like: Path) -> None:
+    """Each file belongs to whom its twin belongs to: a copy by root does not see to that."""
+    for path in (like, *like.rglob("*")):
+        owner = path.lstat()
+        twin = new / path.relative_to(like)
+        os.chown(twin, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _own(new: Path, like: Path) -> None:

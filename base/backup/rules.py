@@ -20,6 +20,8 @@ from base.settings import Settings
 SHIPPED = Path(__file__).resolve().parent.parent.parent / "config" / "backup.toml"
 APPLIANCE = Path("/etc/ai-infra")
 KEY, S3 = "backup-key", "backup-s3"
+#: What the installer makes there, root's alone.
+APPLIANCE_KEY, APPLIANCE_PLACE = "backup.key", "/var/backups/ai-infra"
 
 
 class Keep(BaseModel):
@@ -35,7 +37,8 @@ class Keep(BaseModel):
 class Rules(BaseModel):
     """repository: a folder, `sftp://USER@HOST[:PORT]/FOLDER`, or `s3:https://HOST/BUCKET[/PATH]`;
     "": the folder `backups` of the home. key_file, s3_file "": `secrets/backup-key` and
-    `secrets/backup-s3` of the home, in /etc/ai-infra on the appliance.
+    `secrets/backup-s3` of the home. On the appliance: /var/backups/ai-infra, /etc/ai-infra/backup.key
+    and /etc/ai-infra/backup-s3.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,10 +60,12 @@ class Rules(BaseModel):
 
     def place(self, settings: Settings) -> str:
         """The repository as restic takes it."""
-        return self.repository or str(settings.home / "backups")
+        own = APPLIANCE_PLACE if settings.broker else str(settings.home / "backups")
+        return self.repository or own
 
     def key(self, settings: Settings) -> Path:
-        return Path(self.key_file) if self.key_file else _folder(settings) / KEY
+        name = APPLIANCE_KEY if settings.broker else KEY
+        return Path(self.key_file) if self.key_file else _folder(settings) / name
 
     def s3(self, settings: Settings) -> Path:
         return Path(self.s3_file) if self.s3_file else _folder(settings) / S3

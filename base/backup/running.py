@@ -14,8 +14,9 @@ from base.errors import BackupError
 from base.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-#: All but the root broker, which may be doing this very thing.
-UNITS = ("ai-supervisor", "ai-agents", "ai-api", "ai-memory", "ai-workers@*")
+#: All but Redis, and the root broker, which may be doing this very thing.
+UNITS = ("ai-supervisor", "ai-agents", "ai-api", "ai-memory", "ai-rehearsal", "ai-workers@*")
+WATCHED = UNITS[:4]
 TARGET = "ai-infrastructure.target"
 LIMIT_S, ASK_S = 240.0, 60.0
 NOT_RUNNING = 3
@@ -24,7 +25,7 @@ NOT_RUNNING = 3
 async def runs(settings: Settings) -> bool:
     """Whether any of it runs. Raises BackupError when that cannot be told."""
     if settings.broker:
-        done = await run(["systemctl", "is-active", "--quiet", *UNITS[:-1]], deadline_s=ASK_S)
+        done = await run(["systemctl", "is-active", "--quiet", *WATCHED], deadline_s=ASK_S)
         return done.code == 0
     done = await _word(settings, "status")
     return '"state": "down"' not in done.out

@@ -46,7 +46,7 @@ class Report(Wire):
 
 def path(settings: Settings) -> Path:
     """Where the last recorded round is."""
-    return settings.home / "doctor.json"
+    return settings.logs / "doctor.json"
 
 
 async def look(settings: Settings, checks: tuple[Check, ...] = CHECKS) -> Report:
@@ -72,7 +72,7 @@ def record(settings: Settings, report: Report) -> None:
     new = place.with_name(f"{place.name}.{os.getpid()}")
     try:
         new.write_text(report.model_dump_json(), encoding="utf-8")
-        new.chmod(0o644)  # on the appliance root writes it and the portal reads it
+        new.chmod(0o644)  # on the appliance `ai` writes it and the portal reads it
         new.replace(place)
     finally:
         new.unlink(missing_ok=True)
