@@ -212,6 +212,8 @@ async def _put(
             await running.start(settings)
         raise
     _note(settings).unlink()
+    for at in (ETC, CERTIFICATES):
+        shutil.rmtree(at / f"{NEW}{stamp}", ignore_errors=True)
     return stamp
 
 
@@ -278,7 +280,9 @@ def _each(at: Path, new: Path, stamp: str) -> list[Move]:
     _own_as(beside, new)
     names = {path.name for path in (*at.iterdir(), *beside.iterdir())}
     return [
-        moves.plan(at / name, beside / name if (beside / name).exists() else None, aside / name)
+        moves.plan(
+            at / name, beside / name if os.path.lexists(beside / name) else None, aside / name
+        )
         for name in sorted(names)
         if not name.startswith((NEW, BEFORE))
     ]

@@ -37,8 +37,8 @@ class Keep(BaseModel):
 class Rules(BaseModel):
     """repository: a folder, `sftp://USER@HOST[:PORT]/FOLDER`, or `s3:https://HOST/BUCKET[/PATH]`;
     "": the folder `backups` of the home. key_file, s3_file "": `secrets/backup-key` and
-    `secrets/backup-s3` of the home. On the appliance: /var/backups/ai-infra, /etc/ai-infra/backup.key
-    and /etc/ai-infra/backup-s3.
+    `secrets/backup-s3` of the home. On the appliance: /var/backups/ai-infra, and `backup.key` and
+    `backup-s3` of /etc/ai-infra.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -75,8 +75,8 @@ async def staged(settings: Settings, database: Database, say: Say) -> AsyncItera
     place = folder(settings)
     clear(settings)
     try:
-        place.mkdir(mode=0o700, parents=True)
         with _full(place):
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
             yield await _fill(settings, database, place, say)
     finally:
         clear(settings)
@@ -111,7 +111,7 @@ def digest(place: Path) -> str:
 
 
 async def _fill(settings: Settings, database: Database, place: Path, say: Say) -> Manifest:
-    notes: tuple[str, ...] = ()
+    notes: list[str] = []
     if (settings.home / "audit").is_dir():
         shutil.copytree(settings.home / "audit", place / AUDIT)
     async with contextlib.AsyncExitStack() as held:
