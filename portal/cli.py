@@ -25,6 +25,7 @@ from portal import (
     cli_memory,
     cli_secrets,
     cli_telos,
+    cli_update,
     cli_voice,
 )
 from portal.cli_client import EXIT_NOT_RUNNING, EXIT_USAGE, call, settings, show, stop
@@ -52,6 +53,7 @@ app.add_typer(cli_voice.app, name="voice")
 app.add_typer(cli_domains.app, name="domains")
 app.add_typer(cli_broker.app, name="broker")
 app.add_typer(cli_backup.app, name="backup")
+app.command()(cli_update.update)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
