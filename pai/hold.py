@@ -32,12 +32,8 @@ async def hold(stores: Stores, _: Mapping[str, Any]) -> dict[str, Any]:
     free = asyncio.Event()
     task = asyncio.create_task(_hold(stores, ready, free), name="hold")
     stores.held[task] = free
-    task.add_done_callback(lambda done: stores.held.pop(done, None))
-    await asyncio.wait([task, ready], return_when=asyncio.FIRST_COMPLETED)
-    if not ready.done():
-        ready.cancel()
-        await task  # raises what it died of
-    return {"copied": ready.result()}
+    task.add_done_callback(lambda done: _ended(stores, done, ready))
+    return {"copied": await ready}
 
 
 async def release(stores: Stores, _: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,6 +42,16 @@ async def release(stores: Stores, _: Mapping[str, Any]) -> dict[str, Any]:
     for free in stores.held.values():
         free.set()
     return {"held": held}
+
+
+def _ended(stores: Stores, task: asyncio.Task[None], ready: asyncio.Future[bool]) -> None:
+    """Who waits for the copy hears what the task died of."""
+    stores.held.pop(task, None)
+    if not ready.done():
+        if task.cancelled():
+            ready.cancel()
+        else:
+            ready.set_exception(task.exception() or ConflictError("nothing was copied"))
 
 
 def copies(stores: Stores) -> Path:

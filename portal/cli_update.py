@@ -65,7 +65,7 @@ def update(
     if as_json:
         show({"plan": said.plan, "result": said.result}, True)
         return
-    for line in said.plan:
-        typer.echo(neutral(line))
+    for step in said.plan:
+        typer.echo(neutral(step))
     for name, value in said.result.items():
         typer.echo(neutral(f"{name}: {value}"))

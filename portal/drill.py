@@ -30,7 +30,7 @@ from base.backup.database import answering
 from base.backup.restic import Restic
 from base.errors import BackupError
 from base.messages import Wire
-from base.settings import Settings
+from base.settings import Settings, load
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT_S = 900.0
@@ -162,7 +162,7 @@ async def _disarm(
         before = tomllib.loads(path.read_text(encoding="utf-8"))
         kept = {name: before[name] for name in KEPT if name in before}
         path.write_text(tomlkit.dumps(kept), encoding="utf-8")
-    scratch = Settings(home=home, redis_url=None, postgres_dsn=None, qdrant_url=None, broker=None)
+    scratch = load(home=home, redis_url=None, postgres_dsn=None, qdrant_url=None, broker=None)
     async with answering(scratch) as database:
         tables = {"tasks": "tasks", "messages": "messages", "memories": "memory", "users": "users"}
         lost = {}

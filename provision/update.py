@@ -44,9 +44,14 @@ class Journal(Wire):
 class Product(Protocol):
     """What an update does to the machine; each raises AIError."""
 
-    root: Path
-    state: Path
-    origin: source.Origin
+    @property
+    def root(self) -> Path: ...
+
+    @property
+    def state(self) -> Path: ...
+
+    @property
+    def origin(self) -> source.Origin: ...
 
     async def build(self, release: Path) -> None:
         """Its Python with its packages, in place: it cannot be moved afterwards."""

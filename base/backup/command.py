@@ -51,7 +51,7 @@ async def run(
             *argv,
             cwd=cwd,
             env={"PATH": PATH, "LANG": "C.UTF-8", **(environment or {})},
-            stdin=stdin if data is not None or given is None else given,
+            stdin=stdin if given is None or isinstance(given, bytes) else given,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
