@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from base.settings import Settings, load
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT_S = 900.0
-#: Of settings.toml, what the drill keeps: how texts are embedded, or vectors would not fit.
+#: Of the settings, what the drill keeps: how texts are embedded, or vectors would not fit.
 KEPT = ("embed_model", "embed_dtype", "embed_device", "local_workers")
 OFF = """
 UPDATE tasks SET status = 'cancelled' WHERE status NOT IN ('completed', 'failed', 'cancelled');
@@ -44,7 +43,7 @@ UPDATE webhooks SET disabled_at = NOW(), disabled_why = 'drill' WHERE disabled_a
 """
 NEWEST = """SELECT COALESCE(json_agg(json_build_object('id', id, 'text', text)), '[]') FROM (
  SELECT m.id, left(m.text, 300) AS text FROM memory m JOIN users u ON u.id::text = m.user_id::text
- WHERE u.email = 'admin@local' AND m.tier = 'warm' AND NOT m.leaving AND m.vector_of <> ''
+ WHERE u.email = 'admin@local' AND m.tier = 'warm' AND NOT m.leaving
  ORDER BY m.created_at DESC LIMIT 5) AS newest"""
 Say = Callable[[str], Awaitable[None]]
 
@@ -82,6 +81,7 @@ async def drill(settings: Settings, say: Say, snapshot: str = "latest") -> Drill
         "AI_INFRA_HOME": str(home),
         "AI_INFRA_PORT": str(port),
         "AI_INFRA_REHEARSAL_PORT": str(port + 1),
+        **{f"AI_INFRA_{name.upper()}": str(getattr(settings, name)) for name in KEPT},
     }
     begun_s = time.monotonic()
     try:
@@ -154,14 +154,8 @@ async def _disarm(
     names = {*secrets.NAMES, secrets.AWS_CREDENTIALS} - {"jwt-secret"}
     for name in names:
         (home / "secrets" / name).unlink(missing_ok=True)
-    config = home / "config"
-    for name in ("mcp.toml", "settings.json", "search.toml"):
-        (config / name).unlink(missing_ok=True)
-    path = config / "settings.toml"
-    if path.is_file():
-        before = tomllib.loads(path.read_text(encoding="utf-8"))
-        kept = {name: before[name] for name in KEPT if name in before}
-        path.write_text(tomlkit.dumps(kept), encoding="utf-8")
+    for name in ("mcp.toml", "settings.json", "search.toml", "settings.toml"):
+        (home / "config" / name).unlink(missing_ok=True)
     scratch = load(home=home, redis_url=None, postgres_dsn=None, qdrant_url=None, broker=None)
     async with answering(scratch) as database:
         tables = {"tasks": "tasks", "messages": "messages", "memories": "memory", "users": "users"}
