@@ -43,7 +43,7 @@ CHECKS = (
     "use_after_free",
     "ensure_resource_availability",
 )
-#: They change the very portal that is asked, call a provider, or take seconds: each has a test elsewhere.
+#: They change the very portal, call a provider, or take seconds: each is tested elsewhere.
 LEFT_OUT = (
     "settings_put_file", "settings_put_agent", "settings_put_key", "settings_remove_key",
     "settings_try_key", "health_look_now",
