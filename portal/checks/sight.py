@@ -59,10 +59,12 @@ class Sight:
         """The portal's answer to the owner, asked once a path. Raises NotRunningError."""
         return await self._once(path, lambda: self._get(path))
 
-    async def ask(self, name: str, payload: dict[str, Any]) -> dict[str, Any]:
+    async def ask(
+        self, name: str, payload: dict[str, Any], limit_s: float = PORTAL_S
+    ) -> dict[str, Any]:
         """What a service on the bus answers. Raises BusError, NotRunningError."""
         bus = await self.bus()
-        return await bus.ask(name, payload, deadline=Deadline.after(PORTAL_S))
+        return await bus.ask(name, payload, deadline=Deadline.after(limit_s))
 
     async def run(self, *argv: str, cwd: Path = Path("/")) -> tuple[int, str, str]:
         """Exit code, output, errors; 127: there is no such program. Killed with its check."""

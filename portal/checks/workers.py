@@ -5,14 +5,17 @@ from __future__ import annotations
 from base import streams
 from base.errors import AIError
 from portal.checks.check import Check, Finding
-from portal.checks.sight import Sight
+from portal.checks.sight import PORTAL_S, Sight
 
+#: Where none are expected here, their silence is no reason to wait.
+ELSEWHERE_S = 1.0
 TOLD = ("model", "device", "dtype")
 
 
 async def look(sight: Sight) -> Finding:
+    limit_s = PORTAL_S if sight.settings.local_workers else ELSEWHERE_S
     try:
-        found = await sight.ask(streams.SERVICE_EMBED, {"verb": "info"})
+        found = await sight.ask(streams.SERVICE_EMBED, {"verb": "info"}, limit_s)
     except AIError as error:
         if not sight.settings.local_workers:
             return True, "none here (local_workers is off) and none elsewhere: words alone decide"
