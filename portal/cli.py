@@ -19,9 +19,9 @@ from base.terminal import neutral
 from portal import (
     cli_approvals,
     cli_audit,
+    cli_backup,
     cli_broker,
     cli_domains,
-    cli_backup,
     cli_memory,
     cli_secrets,
     cli_telos,

@@ -14,7 +14,7 @@ from base.errors import SettingsError
 from base.program import EXIT_POST_TAKEN
 from base.settings import Settings
 from base.store import Store
-from provision import broker, door, registry
+from provision import broker, door, product, registry
 from provision.box import Box
 from provision.broker import Broker
 from provision.live import Live
@@ -59,6 +59,8 @@ async def main(
     if lock is None:
         logger.error("another broker works here")
         return EXIT_POST_TAKEN
+    if (version := await product.recover(settings, rules.box.state)) is not None:
+        logger.warning("an update was cut off and is undone", version=version)
     here = door.bound(settings.broker, settings.broker_group)
     bus = await Bus.open(settings.redis, NAME)
     store = await Store.open(settings.postgres, NAME)

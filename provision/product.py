@@ -125,6 +125,14 @@ def installed(settings: Settings, box: Box) -> Installed:
     )
 
 
+async def recover(settings: Settings, state: Path) -> str | None:
+    """Undo an update that was cut off; the version that was to be, None: there was none."""
+    if not (state / "update.json").exists():
+        return None
+    product = Installed(settings=settings, origin=source.Origin(source="/"), state=state)
+    return await update.recover(product)
+
+
 def _file(name: str) -> str:
     return f"{name.split('@', maxsplit=1)[0]}@.service" if "@" in name else f"{name}.service"
 
@@ -164,11 +172,7 @@ def main() -> int:
     async def work() -> None:
         settings, box = load(), Box()
         if given.recover:
-            if not (box.state / "update.json").exists():
-                return
-            origin = source.Origin(source="/")
-            product = Installed(settings=settings, origin=origin, state=box.state)
-            if (gone := await update.recover(product)) is not None:
+            if (gone := await recover(settings, box.state)) is not None:
                 await tell(f"the update to {gone} was cut off and is undone")
             return
         done = await update.apply(installed(settings, box), given.version, tell)

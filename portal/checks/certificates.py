@@ -57,7 +57,7 @@ async def look(sight: Sight) -> Finding:
 
 CHECK = Check(
     name="certificates",
-    mend="ai-infra certs renew; see /var/log/letsencrypt/letsencrypt.log",
+    mend="ai-infra domains renew; see /var/log/letsencrypt/letsencrypt.log",
     look=look,
     appliance=True,
 )
