@@ -34,8 +34,10 @@ async def test_the_copy_is_whole_and_of_that_moment(made: World, tmp_path: Path)
     late = memory("the ferry sails at nine", kind="fact")
     remembering = asyncio.create_task(made.client.remember(late), name="late")
     maintaining = asyncio.create_task(made.pass_(), name="pass")
+    assert made.stores.lock.locked()  # nothing moves
+    assert made.stores.archive.lock.locked()
     await asyncio.sleep(0.1)
-    assert not maintaining.done()  # nothing moves
+    assert not maintaining.done()
     found = await made.client.search(Query(text="harbour", user_id="ann"))
     assert [item.memory.id for item in found.items] == [one.id]  # and searches go on
     with pytest.raises(ConflictError, match="another backup"):
