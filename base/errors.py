@@ -25,6 +25,7 @@ AIError
 ├── PlanError              a plan that cannot be run; lists its faults
 ├── SandboxError           the sandbox cannot be made or broke: tools refuse
 ├── McpError               an MCP server cannot be reached, broke, or made no sense
+├── BackupError            a backup cannot be made, read or trusted
 ├── WindowsError           tmux cannot be reached or refused
 └── NotRunningError        a service of ours that should be up is not (exit 3)
 
@@ -162,6 +163,10 @@ class SandboxError(AIError):
 
 class McpError(AIError):
     """An MCP server cannot be started or reached, broke, or answered what makes no sense."""
+
+
+class BackupError(AIError):
+    """A backup cannot be made, read, trusted or restored; what was there before is still there."""
 
 
 class WindowsError(AIError):

@@ -65,6 +65,13 @@ SERVICE_LISTEN = "listen"
 EMBEDDING_PREFIX = "embedding:"
 HOT_PREFIX = "memory:hot:"
 
+#: Patterns of every key that is ours but the cache of embeddings, for who clears them.
+OURS = (
+    TASKS_NEW, RESULTS, USAGE, MEMORY, AUDIT, HEARTBEATS, BROADCAST, EVENTS,
+    f"{DLQ_PREFIX}*", f"{AGENT_PREFIX}*", f"{CONTROL_PREFIX}*", f"{ASK_PREFIX}*",
+    f"{REPLY_PREFIX}*", f"{HOT_PREFIX}*",
+)  # fmt: skip
+
 
 def embedding(model: str, text: str) -> str:
     """The cache key of a text's vector: the seed plan's hash of the text as it was given."""

@@ -21,7 +21,20 @@ from base.bus import Bus, Delivery
 from base.errors import AIError, BusError, InputError, StoreError, TornError, WarmError
 from base.settings import Settings
 from base.store import HeldLock, Store
-from pai import browse, edit, export, forget, intake, learn, maintain, search, signals, stats, tiers
+from pai import (
+    browse,
+    edit,
+    export,
+    forget,
+    hold,
+    intake,
+    learn,
+    maintain,
+    search,
+    signals,
+    stats,
+    tiers,
+)
 from pai.cold import Archive
 from pai.embed import Embedder
 from pai.hot import Index, Shared
@@ -68,6 +81,9 @@ async def opened(settings: Settings, rules: tiers.Rules, store: Store, bus: Bus)
     cards: it starts empty and maintenance fills it.
     """
     warm = await open_warm(settings)
+    restored = settings.home / "data" / "qdrant" / "restored"
+    if settings.qdrant_url and restored.exists():
+        await warm.reset()  # the server kept what was before a restore
     meaning = Meaning(Embedder(bus), store, warm)
     archive = Archive(settings.memory / "Work" / "archive", store)
     stores = Stores(
@@ -82,7 +98,8 @@ async def opened(settings: Settings, rules: tiers.Rules, store: Store, bus: Bus)
             logger.error("the warm store cannot be read and is made anew", error=str(error))
             await warm.reset()
             await meaning.start()
-        await rebuild(stores)
+        await rebuild(stores, thorough=restored.exists())
+        restored.unlink(missing_ok=True)
         yield stores
         await maintain.write_all_uses(stores)
     finally:
@@ -191,6 +208,8 @@ VERBS: dict[str, Answer] = {
     "stats": _stats,
     "maintain": _maintain,
     "export": _export,
+    "hold": hold.hold,
+    "release": hold.release,
 }
 
 

@@ -26,7 +26,8 @@ class Stores:
     to do for maintenance. uses: not written yet. search_ms: how long the last searches took.
     counted: what maintenance did since the start, by name. thaw: id → text of cold memories that
     a task was given. people: whose voices a user's memories have, once he asked. analyzed: how
-    many memories there were when the database last looked at their spread.
+    many memories there were when the database last looked at their spread. held: a backup that has
+    everything stand still, and what lets it go.
     """
 
     settings: Settings
@@ -46,6 +47,7 @@ class Stores:
     thaw: dict[str, str] = field(default_factory=dict)
     analyzed: list[int] = field(default_factory=lambda: [0])
     people: dict[str, set[str]] = field(default_factory=dict)
+    held: dict[asyncio.Task[None], asyncio.Event] = field(default_factory=dict)
 
     def count(self, name: str, number: int = 1) -> None:
         if number:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
@@ -305,6 +306,9 @@ class Warm(Protocol):
         """Leave no byte of what was removed from these on the disk; False: the engine does that
         only in its own time.
         """
+
+    async def copy(self, folder: Path) -> bool:
+        """Lay a whole copy into the new `folder`; False: a server, whose copies are its own."""
 
     async def reset(self) -> None:
         """Throw everything away; `prepare` comes next."""

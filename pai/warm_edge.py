@@ -268,6 +268,19 @@ class EdgeWarm:
             await asyncio.to_thread(shutil.rmtree, gone.folder, ignore_errors=True)
         await self._note()
 
+    async def copy(self, folder: Path) -> bool:
+        """Shard by shard, each flushed and not written meanwhile."""
+        shards = folder / warm_state.SHARDS
+        shards.mkdir(mode=0o700, parents=True)
+        async with self._tidying:
+            for kept in self._kept.values():
+                async with kept.writing:
+                    await self._flush(kept)
+                    source = kept.shard.folder
+                    await asyncio.to_thread(shutil.copytree, source, shards / source.name)
+            await asyncio.to_thread(self._known.write, folder)
+        return True
+
     # Reading -------------------------------------------------------------------------------
 
     async def search(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from qdrant_client import AsyncQdrantClient, models
@@ -163,6 +164,9 @@ class ServerWarm:
         if self._known is None:
             raise WarmError("the warm store is not open")
         return self._known
+
+    async def copy(self, folder: Path) -> bool:
+        return False
 
     async def reset(self) -> None:
         self._known = None

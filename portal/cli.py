@@ -19,11 +19,13 @@ from base.terminal import neutral
 from portal import (
     cli_approvals,
     cli_audit,
+    cli_backup,
     cli_broker,
     cli_domains,
     cli_memory,
     cli_secrets,
     cli_telos,
+    cli_update,
     cli_voice,
 )
 from portal.cli_client import EXIT_NOT_RUNNING, EXIT_USAGE, call, settings, show, stop
@@ -50,6 +52,8 @@ app.add_typer(cli_memory.app, name="memory")
 app.add_typer(cli_voice.app, name="voice")
 app.add_typer(cli_domains.app, name="domains")
 app.add_typer(cli_broker.app, name="broker")
+app.add_typer(cli_backup.app, name="backup")
+app.command()(cli_update.update)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
@@ -93,22 +97,16 @@ def status(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def doctor(as_json: AsJson = False) -> None:
+def doctor(
+    as_json: AsJson = False,
+    record: Annotated[
+        bool, typer.Option("--record", help="Keep the report for the portal, too.")
+    ] = False,
+) -> None:
     """Check every prerequisite and service; each fault comes with the line that mends it."""
-    from base import log
-    from portal.cli_doctor import checks
+    from portal.cli_doctor import tell
 
-    log.start("doctor", None, "critical")  # each fault is told once, below
-    found = checks(settings())
-    if as_json:
-        show(found, True)
-    else:
-        for check in found:
-            mark = typer.style("ok  ", fg="green") if check["ok"] else typer.style("FAIL", fg="red")
-            typer.echo(f"{mark} {check['name']:<18} {neutral(check['detail'])}")
-            if not check["ok"]:
-                typer.echo(f"     mend: {neutral(check['mend'])}")
-    if not all(check["ok"] for check in found):
+    if not tell(settings(), as_json=as_json, record=record):
         raise typer.Exit(1)
 
 

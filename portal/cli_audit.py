@@ -205,33 +205,3 @@ async def _export(
     except OSError as error:
         stop(f"cannot write {out}: {error.strerror}", EXIT_FAILED)
     typer.echo(f"wrote {out}")
-
-
-def head_age(config: Any) -> tuple[bool, str]:
-    """For `doctor`: whether what the log holds is signed, and how long ago that was."""
-    from base import audit_heads
-    from base.audit_writer import HEAD_S, ROLE, usable_role
-    from base.store import Store as Record
-
-    heads = audit_heads.read(audit_heads.heads_path(config))
-    if not heads:
-        return False, "no signed head yet"
-    age_s = (datetime.now(UTC) - datetime.fromisoformat(heads[-1].signed_at)).total_seconds()
-
-    async def look() -> tuple[int, bool]:
-        store = await Record.open(config.postgres, "doctor")
-        try:
-            last = await store.fetchval("SELECT COALESCE(max(seq), 0) FROM audit_logs")
-            return int(last), await usable_role(store)
-        finally:
-            await store.close()
-
-    try:
-        last, role = asyncio.run(look())
-    except AIError as error:
-        return False, str(error)
-    unsigned = max(0, last - heads[-1].seq)
-    said = f"row {heads[-1].seq} signed {age_s / 60:.0f} min ago, {unsigned} rows since"
-    if not role:
-        said += f"; no role {ROLE}: rows are written with the rights of the database's owner"
-    return unsigned == 0 or age_s < 2 * HEAD_S, said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from base.bus import Bus
 from base.errors import SettingsError
 from base.program import EXIT_POST_TAKEN
 from base.settings import Settings
+from base.settings import load as base_settings
 from base.store import Store
-from provision import broker, domains, door, registry
+from provision import broker, domains, door, product, registry, renewal
 from provision.box import Box
 from provision.broker import Broker
 from provision.live import Live
@@ -59,6 +61,8 @@ async def main(
     if lock is None:
         logger.error("another broker works here")
         return EXIT_POST_TAKEN
+    if (version := await product.recover(settings, rules.box.state)) is not None:
+        logger.warning("an update was cut off and is undone", version=version)
     here = door.bound(settings.broker, settings.broker_group)
     bus = await Bus.open(settings.redis, NAME)
     store = await Store.open(settings.postgres, NAME)
@@ -89,4 +93,6 @@ async def main(
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["--renew"]:
+        sys.exit(asyncio.run(renewal.renew(base_settings().broker)))
     program.run(NAME, main, prepare=prepare)

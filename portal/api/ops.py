@@ -14,7 +14,7 @@ from pydantic import AwareDatetime
 from base import metrics
 from base.errors import AIError
 from base.messages import Wire
-from portal import crew, door, letters
+from portal import crew, doctor, door, letters
 from portal.api.responses import may
 from portal.auth import admin_only
 from portal.door import Admin, Asking, At, Key, need
@@ -88,6 +88,30 @@ async def ready(desk: At) -> JSONResponse:
 async def agents_health(desk: At, caller: Asking) -> AgentsHealth:
     """Each agent: ok, stale (no heartbeat for a minute) or unknown (none ever)."""
     return AgentsHealth.model_validate({"agents": await crew.agents_health(desk, caller)})
+
+
+@router.get(
+    "/doctor",
+    tags=["health"],
+    summary="Read the doctor's last round",
+    responses=may(403),
+    dependencies=[need("admin")],
+)
+async def last_round(desk: At, caller: Admin) -> doctor.Health:
+    """What the last recorded round found, faults first, and the last backup (admin)."""
+    return await doctor.last(desk, caller)
+
+
+@router.post(
+    "/doctor",
+    tags=["health"],
+    summary="Have the doctor look now",
+    responses=may(403, 409, 503),
+    dependencies=[need("admin")],
+)
+async def look_now(desk: At, caller: Admin) -> doctor.Health:
+    """A round now, some seconds (admin). On the appliance a timer does it: 409."""
+    return await doctor.look(desk, caller)
 
 
 @router.get(

@@ -379,3 +379,18 @@ HEARD: dict[str, Any] = {
     "ms": 640,
     "seconds_s": 2.4,
 }
+HEALTH: dict[str, Any] = {
+    "at": LATER,
+    "ok": False,
+    "checks": [
+        {
+            "name": "dead letters",
+            "ok": False,
+            "detail": "2 dead letters",
+            "mend": "ai-infra dlq list; then replay or purge",
+            "skipped": False,
+            "took_ms": 12,
+        }
+    ],
+    "backup": {"place": "/mnt/kept", "at": LATER, "snapshot": "986b286e", "problem": None},
+}

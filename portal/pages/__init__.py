@@ -26,6 +26,7 @@ def install(app: FastAPI, settings: Settings) -> None:
         chat,
         domains,
         events,
+        health,
         login,
         memory,
         task,
@@ -47,6 +48,7 @@ def install(app: FastAPI, settings: Settings) -> None:
     tasks.install(app)
     task.install(app)
     configured.install(app)
+    health.install(app)
     ui.run_with(
         app,
         title="AI Infrastructure",

@@ -22,7 +22,8 @@ from base.audit_writer import Writer
 from base.bus import Bus
 from base.settings import Settings
 from base.store import Store
-from portal import cli_audit
+from portal.checks import audit_head
+from portal.checks.sight import Sight
 
 COMMAND = [str(Path(sys.executable).with_name("ai-infra")), "audit"]
 ROWS = 12
@@ -181,16 +182,25 @@ async def test_without_postgresql_it_says_so(home: Home) -> None:
     assert "Traceback" not in done.stderr
 
 
+async def looked(settings: Settings) -> tuple[bool, str]:
+    """What doctor says of the log of that home."""
+    sight = Sight(settings)
+    try:
+        return await audit_head.look(sight)
+    finally:
+        await sight.close()
+
+
 async def test_doctor_tells_the_age_of_the_last_head(home: Home, tmp_path: Path) -> None:
-    ok, said = await asyncio.to_thread(cli_audit.head_age, home.settings)
+    ok, said = await looked(home.settings)
     assert ok
     assert f"row {ROWS} signed 0 min ago, 0 rows since" in said
     bare = home.settings.model_copy(update={"home": tmp_path / "other"})
-    assert await asyncio.to_thread(cli_audit.head_age, bare) == (False, "no signed head yet")
+    assert await looked(bare) == (False, "no signed head yet")
     path = heads_file(home.settings)
     text = path.read_text()
     path.write_text(text.splitlines()[0].replace('"signed_at":"20', '"signed_at":"19') + "\n")
-    ok, said = await asyncio.to_thread(cli_audit.head_age, home.settings)
+    ok, said = await looked(home.settings)
     assert not ok
     assert f"{ROWS - 1} rows since" in said
 

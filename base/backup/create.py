@@ -1,0 +1,136 @@
+"""Making a backup, and checking what is there. One at a time; a try that fails changes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from base.backup import record, rules, staging
+from base.backup.database import answering
+from base.backup.restic import Restic, Snapshot
+from base.backup.rules import Rules
+from base.backup.staging import Say
+from base.errors import AIError, BackupError, ConflictError
+from base.settings import Settings
+
+#: Of the home, as they lie; the stage is beside them. What is missing is left out.
+FOLDERS = ("MEMORY", "TELOS", "attachments", "config", "hooks", "secrets")
+STAGE = "data/stage"
+ETC, CERTIFICATES = Path("/etc/ai-infra"), Path("/etc/letsencrypt")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """first: the repository and its key are new, so the key wants a copy elsewhere."""
+
+    snapshot: str
+    place: str
+    took_s: float
+    first: bool
+    key: Path
+    manifest: staging.Manifest
+
+
+async def create(settings: Settings, say: Say) -> Made:
+    """A snapshot of all of it. Raises BackupError, ConflictError while another works here."""
+    found = rules.load(settings)
+    restic = Restic.of(settings, found)
+    with alone(settings):
+        begun_s = time.monotonic()
+        try:
+            first = await restic.open()
+            async with (
+                answering(settings) as database,
+                staging.staged(settings, database, say) as manifest,
+            ):
+                await say(f"writing to {restic.place}")
+                snapshot = await restic.backup(
+                    settings.home,
+                    _paths(settings, found, manifest),
+                    version=manifest.version,
+                    without=_without(settings, found, restic),
+                )
+            await say("letting old snapshots go")
+            keep = found.keep
+            await restic.forget(daily=keep.daily, weekly=keep.weekly, monthly=keep.monthly)
+        except AIError as error:
+            record.failed(settings, str(error))
+            raise
+        took_s = round(time.monotonic() - begun_s, 1)
+        last = record.Last(
+            at=datetime.now(UTC), snapshot=snapshot, place=restic.place, took_s=took_s
+        )
+        with _told(record.path(settings)):
+            record.write(settings, last)
+    return Made(
+        snapshot=snapshot,
+        place=restic.place,
+        took_s=took_s,
+        first=first,
+        key=restic.key,
+        manifest=manifest,
+    )
+
+
+async def snapshots(settings: Settings) -> list[Snapshot]:
+    """Oldest first. Raises BackupError, NotFoundError without any."""
+    return await Restic.of(settings, rules.load(settings)).snapshots()
+
+
+async def verify(settings: Settings, *, whole: bool) -> str:
+    """The snapshot that was read last, once the repository is known to be sound; `whole`: every
+    byte of it is read. Raises BackupError naming what is damaged.
+    """
+    restic = Restic.of(settings, rules.load(settings))
+    found = await restic.find("latest")
+    await restic.check(whole=whole)
+    return found.id
+
+
+@contextlib.contextmanager
+def alone(settings: Settings) -> Iterator[None]:
+    """One backup or restore of a home at a time. Raises ConflictError."""
+    place = settings.home / "data"
+    with _told(place):
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        number = os.open(place / "backup.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConflictError("another backup or restore is at work here") from error
+        yield
+    finally:
+        os.close(number)
+
+
+def _paths(settings: Settings, found: Rules, manifest: staging.Manifest) -> list[str]:
+    names = [name for name in FOLDERS if (settings.home / name).exists()]
+    if found.workspaces:
+        outside = manifest.outside.get("workspaces")
+        names += [outside or "workspaces"] if settings.workspaces.is_dir() else []
+    more = [ETC, CERTIFICATES] if settings.broker else []
+    return [STAGE, *names, *(str(path) for path in more if path.is_dir())]
+
+
+def _without(settings: Settings, found: Rules, restic: Restic) -> list[str]:
+    """The keys that open the backup itself, and what the stage has a copy of."""
+    left = [str(found.key(settings)), str(found.s3(settings)), restic.place]
+    if (settings.home / STAGE / staging.ARCHIVE).is_dir():
+        left.append(str(settings.memory / "Work" / "archive"))
+    left += [f"{place}/.before-*" for place in (ETC, CERTIFICATES)]
+    return [path for path in left if path.startswith("/")]
+
+
+@contextlib.contextmanager
+def _told(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BackupError(f"{error.filename or place}: {error.strerror}") from error

@@ -1,0 +1,24 @@
+"""Whether the database is at the schema of this version."""
+
+from __future__ import annotations
+
+from base import migrations
+from portal.checks.check import Check, Finding
+from portal.checks.sight import Sight
+
+
+async def look(sight: Sight) -> Finding:
+    store = await sight.store()
+    rows = await store.fetch("SELECT number, checksum FROM schema_migrations")
+    files = migrations.read()
+    left = migrations.pending(files, {row["number"]: row["checksum"] for row in rows})
+    if left:
+        return False, f"{len(left)} migrations wait, the first is {left[0].name}"
+    return True, f"at {files[-1].name}"
+
+
+CHECK = Check(
+    name="schema",
+    mend="ai-infra up (it migrates); a database of a newer version needs that version",
+    look=look,
+)

@@ -1,0 +1,192 @@
+"""The product as it is installed: /opt/ai-infra, its units, its database. What an update does.
+
+`python -m provision.product VERSION` updates without the broker, `--recover` undoes an update
+that was cut off: ai-provision's unit does so before each start, with the release that works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from base import log
+from base.backup import create
+from base.backup.command import Done, run
+from base.errors import AIError, ConflictError
+from base.settings import Settings, load
+from provision import source, update
+from provision.box import Box
+
+OPT = Path("/opt/ai-infra")
+UNITS = Path("/etc/systemd/system")
+ACCOUNT = "ai"
+#: In the order of a start; the broker, which may be doing this, comes after it all.
+PROGRAMS = (
+    "ai-memory", "ai-workers@1", "ai-rehearsal", "ai-api", "ai-agents", "ai-supervisor",
+)  # fmt: skip
+BUILD_S, SHORT_S, RESTART_S, HEALTHY_S = 3_000.0, 60.0, 45.0, 40.0
+ASK_S, PAUSE_S = 3.0, 0.5
+MIGRATE = """import asyncio
+from base.settings import load
+from base.store import Store
+async def main():
+    store = await Store.open(load().postgres, "update")
+    try:
+        print(*await store.migrate())
+    finally:
+        await store.close()
+asyncio.run(main())"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installed:
+    """As `update.Product` says."""
+
+    settings: Settings
+    origin: source.Origin
+    state: Path
+    root: Path = OPT
+    units: Path = UNITS
+
+    async def build(self, release: Path) -> None:
+        venv = release / ".venv"
+        await _well([_python(), "-m", "venv", str(venv)], SHORT_S * 3)
+        line = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+        line += ["--disable-pip-version-check", "--editable", str(release)]
+        # pip's own configuration says where packages come from.
+        named = {key: value for key, value in os.environ.items() if key.startswith("PIP_")}
+        await _well(line, BUILD_S, {"HOME": "/root", **named})
+        (venv / ".installed").write_bytes((release / "pyproject.toml").read_bytes())
+
+    async def back_up(self) -> str:
+        async def quiet(text: str) -> None:
+            """The update tells its own steps."""
+
+        return (await create.create(self.settings, quiet)).snapshot
+
+    async def migrate(self, release: Path) -> None:
+        own = {key: value for key, value in os.environ.items() if key.startswith("AI_INFRA_")}
+        line = ["runuser", "-u", ACCOUNT, "--", str(release / ".venv/bin/python"), "-c", MIGRATE]
+        await _well(line, SHORT_S * 10, own, release)
+
+    async def restart(self, release: Path) -> None:
+        for path in sorted((release / "systemd").glob("ai-*")):
+            new = self.units / f".{path.name}.new"
+            new.write_bytes(path.read_bytes())
+            new.chmod(0o644)
+            new.replace(self.units / path.name)
+        await _well(["systemctl", "daemon-reload"], SHORT_S)
+        there = [name for name in PROGRAMS if (self.units / _file(name)).is_file()]
+        await _well(["systemctl", "reset-failed", *there], SHORT_S, check=False)
+        await _well(["systemctl", "restart", *there], RESTART_S)
+        # Not now: it may be this very process.
+        later = ["systemd-run", "--quiet", "--collect", "--on-active=3"]
+        await _well([*later, "systemctl", "restart", "ai-provision"], SHORT_S, check=False)
+
+    async def healthy(self, version: str) -> str:
+        end_s, said = time.monotonic() + HEALTHY_S, ""
+        while time.monotonic() < end_s:
+            said = await self._problem(version)
+            if not said:
+                return ""
+            await asyncio.sleep(PAUSE_S)
+        return said
+
+    async def _problem(self, version: str) -> str:
+        there = [name for name in PROGRAMS if (self.units / _file(name)).is_file()]
+        done = await run(["systemctl", "is-active", *there], deadline_s=SHORT_S)
+        if done.code:
+            states = zip(there, done.out.split(), strict=False)
+            return ", ".join(f"{name} is {state}" for name, state in states if state != "active")
+        url = f"http://{self.settings.host}:{self.settings.port}"
+        try:
+            async with httpx.AsyncClient(timeout=ASK_S, trust_env=False) as client:
+                ready = await client.get(f"{url}/api/health/ready")
+                told = (await client.get(f"{url}/openapi.json")).json()["info"]["version"]
+        except (httpx.HTTPError, ValueError, KeyError) as error:
+            return f"the portal does not answer: {type(error).__name__}"
+        if ready.status_code != 200:
+            return f"the portal is not ready: {ready.text[:200]}"
+        return "" if told == version else f"the portal is still {told}"
+
+
+def installed(settings: Settings, box: Box) -> Installed:
+    """Raises SettingsError when update.toml does not say where from."""
+    return Installed(
+        settings=settings, origin=source.load(box.config / "update.toml"), state=box.state
+    )
+
+
+async def recover(settings: Settings, state: Path) -> str | None:
+    """Undo an update that was cut off; the version that was to be, None: there was none."""
+    if not (state / "update.json").exists():
+        return None
+    product = Installed(settings=settings, origin=source.Origin(source="/"), state=state)
+    return await update.recover(product)
+
+
+def _file(name: str) -> str:
+    return f"{name.split('@', maxsplit=1)[0]}@.service" if "@" in name else f"{name}.service"
+
+
+def _python() -> str:
+    """The system's Python: that of a release's environment goes with the release."""
+    for path in ("/usr/bin/python3", sys.executable):
+        if os.access(path, os.X_OK):
+            return path
+    return "python3"
+
+
+async def _well(
+    line: list[str],
+    deadline_s: float,
+    environment: Mapping[str, str] | None = None,
+    cwd: Path = Path("/"),
+    *,
+    check: bool = True,
+) -> Done:
+    done = await run(line, deadline_s=deadline_s, environment=environment, cwd=cwd)
+    if done.code and check:
+        raise ConflictError(f"{Path(line[0]).name} {line[1] if line[1:] else ''}: {done.words}")
+    return done
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m provision.product", description=__doc__)
+    parser.add_argument("version", nargs="?")
+    parser.add_argument("--recover", action="store_true")
+    given = parser.parse_args()
+    log.start("update", None, "error")
+
+    async def tell(text: str) -> None:
+        print(text, flush=True)
+
+    async def work() -> None:
+        settings, box = load(), Box()
+        if given.recover:
+            if (gone := await recover(settings, box.state)) is not None:
+                await tell(f"the update to {gone} was cut off and is undone")
+            return
+        done = await update.apply(installed(settings, box), given.version, tell)
+        await tell(f"{done.version} runs; it was {done.before}; {done.switched_s:g} s")
+
+    if not given.recover and not given.version:
+        parser.error("which version?")
+    try:
+        asyncio.run(work())
+    except AIError as error:
+        print(f"update: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
