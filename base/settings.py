@@ -41,6 +41,8 @@ SOCKET_PATH_MAX_BYTES = 100
 HANDS_USER = "ai-hands"
 #: The account of whoever runs the machine; it is let in by the machine, active or not.
 OWNER_EMAIL = "admin@local"
+#: Runs the agents of the appliance, and their hands.
+AGENTS_USER = "ai"
 OPENAI = "https://api.openai.com/v1"
 #: What may stand in a header: else the transport's error would quote the key.
 PLAIN_KEY = re.compile(r"[!-~]+")
@@ -58,6 +60,7 @@ class Settings(BaseSettings):
     home: Path = Path("~/.ai-infra")
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=1, le=65535)
+    appliance: bool = False  # under systemd, each program with an account of its own
     behind_nginx: bool = False  # then X-Forwarded-For counts, from this machine only
     #: How browsers reach the portal, such as https://ai.example.com; None: as host and port say.
     public_url: str | None = Field(None, pattern=r"^https?://[^\s/@?#]+$")
@@ -313,13 +316,18 @@ class Settings(BaseSettings):
     @property
     def hands_user(self) -> str | None:
         """The user the hands run as: None means as we are (we are not root)."""
-        return HANDS_USER if os.geteuid() == 0 else None
+        if os.geteuid() != 0:
+            return None
+        return AGENTS_USER if self.appliance else HANDS_USER
 
     def prepare(self) -> None:
         """Make the folders with their modes. Safe to call any number of times.
 
-        Raises SettingsError when one cannot be made.
+        Raises SettingsError when one cannot be made. On the appliance the installer made them,
+        and who else may use them is its affair.
         """
+        if self.appliance:
+            return
         folders = [
             (self.home, 0o755 if os.geteuid() == 0 else 0o700),
             (self.config, 0o700),

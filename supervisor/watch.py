@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from base import log
+from base import log, pulse
 from base.errors import ConflictError, InputError, UnknownAgentError, WindowsError
 from base.messages import Event, Kind
 from base.program import watch as together
@@ -78,10 +78,10 @@ def crews(settings: Settings) -> tuple[Crew, ...]:
     def services() -> tuple[Program, ...]:
         return tuple(program for program in layout.services(settings) if program.name != WATCH)
 
-    return (
-        Crew(layout.services_session(settings), services, rules, rebuild=False),
-        Crew(layout.agents_session(settings), layout.Watched(settings), rules, rebuild=True),
-    )
+    agents = Crew(layout.agents_session(settings), layout.Watched(settings), rules, rebuild=True)
+    if settings.appliance:
+        return (agents,)
+    return Crew(layout.services_session(settings), services, rules, rebuild=False), agents
 
 
 class Watchdog:
@@ -103,12 +103,14 @@ class Watchdog:
 
     async def _look_on(self) -> None:
         logger.info("started", pid=os.getpid())
+        pulse.ready("watches the agents")
         try:
             while True:
                 async with self._lock:
                     for crew in self._crews:
                         await self._tend(crew)
                 await self._weigh()
+                pulse.beat()
                 self._vitals.write(self._windows())
                 await self._wake.wait(self._pause_s())
         finally:
