@@ -16,6 +16,7 @@ from base.settings import Settings
 from portal.app import create
 
 DRAIN_S = 5
+START_LOOK_S = 0.05
 #: The question that the portal puts to itself for systemd.
 ALIVE = b"GET /api/health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
@@ -84,7 +85,13 @@ async def _alive(listening: socket.socket) -> None:
         finally:
             writer.close()
 
-    await answers()  # accepted by the kernel at once, answered when all of it runs
+    while True:
+        try:
+            await answers()
+        except OSError:  # it does not listen yet
+            await asyncio.sleep(START_LOOK_S)
+        else:
+            break
     pulse.ready("serves the portal")
     await pulse.keep(answers)
 

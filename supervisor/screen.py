@@ -1,8 +1,9 @@
-"""`python -m supervisor.screen SOCKET [READER]`: the agents' tmux server, as a unit of its own.
+"""`python -m supervisor.screen SOCKET [READER [FOLDER]]`: the agents' tmux server as a unit.
 
 The watchdog opens the windows, in this unit's cgroup: a restart of it ends no agent. What runs in
 the windows is asked to end first, and waited for, when the unit stops. READER is an account that
-may use the socket, too: the portal's. Kept small: it knows neither settings nor bus.
+may use the socket, too: the portal's. FOLDER (TMUX_TMPDIR of our account) gets a link to the
+socket, so that a bare `tmux attach` finds it. Kept small: it knows neither settings nor bus.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ START_S = 10.0
 DRAIN_S = 35.0
 
 
-async def main(socket: Path, reader: str | None) -> int:
+async def main(socket: Path, reader: str | None = None, folder: str | None = None) -> int:
     """Exit code 0 when asked to end, 1 when tmux ended by itself."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -37,6 +38,9 @@ async def main(socket: Path, reader: str | None) -> int:
     stopping = asyncio.create_task(stop.wait(), name="stop")
     try:
         await _ready(socket, reader, ended)
+        if folder is not None:
+            _link(Path(folder), socket)
+        pulse.ready("keeps the agents' windows")
         while not (ended.done() or stopping.done()):
             if await _tmux(socket, "list-sessions") is not None:
                 pulse.beat()
@@ -65,7 +69,15 @@ async def _ready(socket: Path, reader: str | None, ended: asyncio.Task[int]) -> 
     if reader is not None:
         await _tmux(socket, "server-access", "-a", "-w", reader)
         socket.chmod(0o660)  # its folder hands the group down
-    pulse.ready("keeps the agents' windows")
+
+
+def _link(folder: Path, socket: Path) -> None:
+    place = folder / f"tmux-{os.getuid()}"
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    beside = place / ".new"
+    beside.unlink(missing_ok=True)
+    beside.symlink_to(socket)
+    beside.replace(place / "default")
 
 
 async def _drain(socket: Path) -> None:
@@ -116,4 +128,4 @@ def _environment() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main(Path(sys.argv[1]), *sys.argv[2:3] or [None])))
+    sys.exit(asyncio.run(main(Path(sys.argv[1]), *sys.argv[2:4])))
