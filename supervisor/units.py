@@ -13,7 +13,7 @@ TARGET = "ai-infrastructure.target"
 UNITS = {
     "redis": "ai-redis.service",
     "memory": "ai-memory.service",
-    "workers": "ai-workers@1.service",
+    "workers": "ai-workers@embed.service",
     "rehearsal": "ai-rehearsal.service",
     "portal": "ai-api.service",
     "tmux": "ai-agents.service",

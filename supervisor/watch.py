@@ -99,7 +99,9 @@ class Watchdog:
         self._loaded_s = float("-inf")
 
     def tasks(self) -> dict[str, Any]:
-        return {"look": self._look_on(), **self._vitals.tasks()}
+        # The look beats for systemd, and nothing else may.
+        pulse_by_look = asyncio.Event().wait()
+        return {"look": self._look_on(), "pulse": pulse_by_look, **self._vitals.tasks()}
 
     async def _look_on(self) -> None:
         logger.info("started", pid=os.getpid())

@@ -60,7 +60,7 @@ def test_a_unit_says_who_how_long_and_how_often(name: str) -> None:
 def test_the_target_wants_every_unit() -> None:
     target = (UNITS / "ai-infrastructure.target").read_text()
     for name in EXPOSURE:
-        assert name.replace("@.", "@1.") in target
+        assert name.replace("@.", "@embed.") in target
         assert "PartOf=ai-infrastructure.target" in (UNITS / name).read_text()
 
 

@@ -16,9 +16,9 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
-import tomllib
 import yaml
 
 SOURCE = Path(__file__).resolve().parents[2]
@@ -42,7 +42,9 @@ def prepare() -> None:
 def suite() -> str:
     """This machine's own Debian, so that its Python fits the wheels that it fetches."""
     found = dict(
-        line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line
+        line.split("=", 1)
+        for line in Path("/etc/os-release").read_text().splitlines()
+        if "=" in line
     )
     return found.get("VERSION_CODENAME", "bookworm").strip('"')
 
@@ -113,7 +115,7 @@ class Machine:
         return done
 
     def line(self, script: str) -> list[str]:
-        enter = ["nsenter", "-t", str(self._leader), *"-m -p -n -u -i -C".split(), "--"]
+        enter = ["nsenter", "-t", str(self._leader), *["-m", "-p", "-n", "-u", "-i", "-C"], "--"]
         env = ["env", "-i", f"PATH={PATH}", "HOME=/root", "LANG=C.UTF-8", "PIP_NO_INDEX=1"]
         env += ["PIP_FIND_LINKS=/wheels", "PIP_NO_COMPILE=1", "npm_config_offline=true"]
         return [*enter, *env, "npm_config_cache=/npm", "bash", "-c", f"cd / && {script}"]
@@ -174,11 +176,8 @@ def _base() -> None:
     if not root.is_dir():
         new = root.with_suffix(".new")
         shutil.rmtree(new, ignore_errors=True)
-        sources = "".join(
-            path.read_text() for path in Path("/etc/apt").glob("sources.list.d/*.sources")
-        ) + Path("/etc/apt/sources.list").read_text() if Path("/etc/apt/sources.list").exists() else (
-            "".join(p.read_text() for p in Path("/etc/apt").glob("sources.list.d/*.sources"))
-        )
+        lists = [*Path("/etc/apt/sources.list.d").glob("*.sources"), Path("/etc/apt/sources.list")]
+        sources = "\n".join(path.read_text() for path in lists if path.is_file())
         mirror = re.search(r"^(?:URIs:|deb) (\S*//\S+)", sources, re.MULTILINE)
         assert mirror, "apt on this machine names no mirror"
         _do("debootstrap", "--variant=minbase", f"--include={BARE}", suite(), str(new), mirror[1])
