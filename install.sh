@@ -364,7 +364,7 @@ uninstall() {
     done
     if [ -x .venv/bin/python ]; then .venv/bin/python -m agents --remove-sandbox || true; fi
     rm -rf .venv ./*.egg-info
-    find base pai agents supervisor workers portal -name __pycache__ -prune -exec rm -rf {} +
+    find base pai agents supervisor workers portal provision -name __pycache__ -prune -exec rm -rf {} +
     say "Uninstalled. This checkout is all that is left of it; remove it as you like."
 }
 
@@ -464,7 +464,7 @@ main() {
     PATH=$PATH:/usr/sbin:/sbin
     if ! { [ -f "$FOLDER/pyproject.toml" ] && [ -d "$FOLDER/supervisor" ]; }; then fetch_source "${given[@]}"; fi
     # shellcheck source=provision/appliance.sh
-    . "$FOLDER/provision/appliance.sh"
+    if [ -r "$FOLDER/provision/appliance.sh" ]; then . "$FOLDER/provision/appliance.sh"; fi
     choose_mode
     if [ "$MODE" = appliance ]; then
         trap interrupted INT TERM
