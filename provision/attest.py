@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from base.errors import AIError, NotRunningError
 
@@ -40,6 +41,15 @@ class Proof:
     name: str
     ok: bool
     found: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What nginx was set up with. `domain` "": none."""
+
+    domain: str
+    http: int
+    https: int
 
 
 def versions() -> str:
@@ -69,9 +79,10 @@ def units() -> str:
     while True:
         states = _said(("systemctl", "is-active", *UNITS), check=False).split()
         down = [name for name, state in zip(UNITS, states, strict=False) if state != "active"]
-        windows = _json((COMMAND, "agents", "list", "--json"), check=False)
-        rows = windows.get("agents", windows) if isinstance(windows, dict) else windows
-        idle = [row for row in rows or () if row.get("status") not in {"offline", "error"}]
+        found = _json((COMMAND, "agents", "list", "--json"), check=False)
+        rows: list[dict[str, Any]] = found.get("agents", []) if isinstance(found, dict) else []
+        rows = found if isinstance(found, list) else rows
+        idle = [row for row in rows if row.get("status") not in {"offline", "error"}]
         if not down and idle and len(idle) == len(rows):
             return f"{len(UNITS)} units are active, {len(idle)} agents are there"
         if time.monotonic() > end_s:
@@ -89,7 +100,7 @@ def ports() -> str:
         for line in _said(("/usr/sbin/sshd", "-T"), check=False).splitlines()
         if line.startswith("port ")
     }
-    web = {settings["http"], settings["https"]}
+    web = {settings.http, settings.https}
     before = {int(word) for word in _text(ETC / "firewall-ports").split() if word.isdigit()}
     listening = set()
     for line in _said(("ss", "-Hltn")).splitlines():
@@ -108,16 +119,16 @@ def ports() -> str:
 def tls() -> str:
     """The portal answers through nginx with TLS, and its parts are ready."""
     settings = _settings()
-    name, own = settings["domain"] or "localhost", ETC / "tls" / "portal.crt"
-    issued = Path(f"/etc/letsencrypt/live/{settings['domain']}/fullchain.pem")
+    name, own = settings.domain or "localhost", ETC / "tls" / "portal.crt"
+    issued = Path(f"/etc/letsencrypt/live/{settings.domain}/fullchain.pem")
     context = ssl.create_default_context(
-        cafile=None if settings["domain"] and issued.exists() else str(own)
+        cafile=None if settings.domain and issued.exists() else str(own)
     )
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    address = ("127.0.0.1", int(str(settings["https"])))
+    address = ("127.0.0.1", settings.https)
     with (
         socket.create_connection(address, timeout=CALL_S) as plain,
-        context.wrap_socket(plain, server_hostname=str(name)) as line,
+        context.wrap_socket(plain, server_hostname=name) as line,
     ):
         line.sendall(
             f"GET /api/health/ready HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode()
@@ -207,16 +218,16 @@ def main() -> int:
     return 0 if ok else 1
 
 
-def _settings() -> dict[str, object]:
+def _settings() -> Settings:
     """The domain and nginx's ports, from the variables that the installer used."""
     import yaml
 
     found = yaml.safe_load(_text(ETC / "vars.yml")) or {}
-    return {
-        "domain": found.get("ai_domain") or "",
-        "http": int(found.get("ai_http_port") or 80),
-        "https": int(found.get("ai_https_port") or 443),
-    }
+    return Settings(
+        domain=str(found.get("ai_domain") or ""),
+        http=int(found.get("ai_http_port") or 80),
+        https=int(found.get("ai_https_port") or 443),
+    )
 
 
 def _postgres_port() -> str:
@@ -238,7 +249,7 @@ def _said(line: Sequence[str], *, check: bool = True, limit_s: float = CALL_S) -
     return done.stdout or done.stderr
 
 
-def _json(line: Sequence[str], *, check: bool = True, limit_s: float = CALL_S) -> object:
+def _json(line: Sequence[str], *, check: bool = True, limit_s: float = CALL_S) -> Any:
     said = _said(line, check=check, limit_s=limit_s)
     try:
         return json.loads(said)
@@ -248,7 +259,7 @@ def _json(line: Sequence[str], *, check: bool = True, limit_s: float = CALL_S) -
         return None
 
 
-def _deep(value: object, name: str) -> object:
+def _deep(value: Any, name: str) -> Any:
     if isinstance(value, dict):
         if value.get(name):
             return value[name]
