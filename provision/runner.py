@@ -122,6 +122,7 @@ def play(
                 envvars={
                     "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
                     "ANSIBLE_NOCOLOR": "1",
+                    "ANSIBLE_HOME": str(private / "home"),
                     "ANSIBLE_LOCAL_TEMP": str(private / "tmp"),
                     "ANSIBLE_REMOTE_TEMP": str(private / "tmp"),
                     "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",

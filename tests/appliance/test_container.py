@@ -27,6 +27,7 @@ INSTALL = "/src/install.sh --appliance --yes --vars /root/vars.yml"
 OWNER = {
     "/etc/ssh/sshd_config.d/10-owner.conf": "ClientAliveInterval 77\n",
     "/root/owner.txt": "stays\n",
+    "/etc/hosts": "127.0.0.1 localhost\n",
     "/etc/tmpfiles.d/owner.conf": "# stays\n",
 }
 LIMIT_S = 900.0
@@ -117,7 +118,7 @@ def test_who_logs_in_sees_the_agents(server: Machine) -> None:
     ssh = (
         "ssh -i /root/key -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null ai@127.0.0.1"
     )
-    windows = server.run(f"{ssh} tmux list-windows -t ai-infrastructure -F '#W'").stdout.split()
+    windows = server.run(f"{ssh} tmux list-windows -t ai-infrastructure -F '\\#W'").stdout.split()
     assert windows[0] == "supervisor"
     assert {"code", "infra", "monitor", "logs"} <= set(windows)
     assert "agents" in server.run(f"{ssh} ai-infra status --json").stdout
