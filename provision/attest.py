@@ -27,7 +27,15 @@ from base.errors import AIError, NotRunningError
 ETC = Path("/etc/ai-infra")
 KEPT = Path("/var/log/ai-infra/attestation.json")
 COMMAND = "/usr/local/bin/ai-infra"
-UNITS = ("ai-redis", "ai-memory", "ai-workers@embed", "ai-api", "ai-agents", "ai-supervisor")
+UNITS = (
+    "ai-redis",
+    "ai-memory",
+    "ai-workers@embed",
+    "ai-api",
+    "ai-agents",
+    "ai-supervisor",
+    "ai-provision",
+)
 CALL_S = 60.0
 TASK_S = 180.0
 #: All that must answer does so within this, from a cold start on a small machine.

@@ -155,7 +155,8 @@ class Machine:
 MOVING = (
     "/proc", "/sys", "/dev", "/run", "/tmp", "/src", "/wheels", "/npm", "/var/tmp",
     "/var/cache", "/var/lib/ucf", "/var/log/journal", "/var/lib/systemd", "/var/lib/dpkg",
-    "/var/lib/apt", "/var/log/apt", "/etc/machine-id", "/var/log/wtmp", "/var/log/btmp", "/var/log/lastlog",
+    "/var/lib/apt", "/var/log/apt", "/etc/machine-id", "/var/log/wtmp", "/var/log/btmp",
+    "/var/log/lastlog",
 )  # fmt: skip
 
 
