@@ -38,11 +38,9 @@ from base.errors import SettingsError
 
 #: sun_path of a Unix socket is 108 bytes on Linux; tmux and PostgreSQL add to the folder.
 SOCKET_PATH_MAX_BYTES = 100
-HANDS_USER = "ai-hands"
+HANDS_USER, AGENTS_USER = "ai-hands", "ai"  # who the hands are: of root, of the appliance
 #: The account of whoever runs the machine; it is let in by the machine, active or not.
 OWNER_EMAIL = "admin@local"
-#: Runs the agents of the appliance, and their hands.
-AGENTS_USER = "ai"
 OPENAI = "https://api.openai.com/v1"
 #: What may stand in a header: else the transport's error would quote the key.
 PLAIN_KEY = re.compile(r"[!-~]+")
@@ -316,15 +314,12 @@ class Settings(BaseSettings):
     @property
     def hands_user(self) -> str | None:
         """The user the hands run as: None means as we are (we are not root)."""
-        if os.geteuid() != 0:
-            return None
-        return AGENTS_USER if self.appliance else HANDS_USER
+        return None if os.geteuid() else AGENTS_USER if self.appliance else HANDS_USER
 
     def prepare(self) -> None:
         """Make the folders with their modes. Safe to call any number of times.
 
-        Raises SettingsError when one cannot be made. On the appliance the installer made them,
-        and who else may use them is its affair.
+        Raises SettingsError when one cannot be made. On the appliance the installer made them.
         """
         if self.appliance:
             return
