@@ -6,7 +6,11 @@ usage() {
     cat <<'EOF'
 Usage: ./install.sh [options]
 
-  --local        install for this machine without systemd (the default)
+  --local        install for this machine without systemd (the default without systemd or root)
+  --appliance    install on this server: systemd, nginx, firewall, certificates (the default for
+                 root on Debian 12, Debian 13 and Ubuntu 24.04 with systemd)
+  --check        with --appliance: change nothing, say what would change
+  --vars FILE    with --appliance: variables instead of questions; docs/install.md lists them
   --yes          ask nothing
   --no-task      do not send the first task
   --uninstall    stop everything and remove the installation; your state is kept
@@ -74,7 +78,7 @@ interrupted() {
         wait "$CHILD" 2>/dev/null || true
     fi
     printf '\n'
-    : >"${LOG:-/dev/null}"
+    [ "$MODE" = appliance ] || : >"${LOG:-/dev/null}" # there the whole of it is kept
     fail "interrupted; ./install.sh goes on where this ended" 130
 }
 
@@ -220,7 +224,7 @@ install_python_packages() {
     SCRATCH=$(mktemp -d)
     look_at_torch
     quietly env TMPDIR="$SCRATCH" .venv/bin/python -m pip install --disable-pip-version-check --editable .
-    quietly .venv/bin/python -m compileall -q base pai agents supervisor workers portal
+    quietly .venv/bin/python -m compileall -q base pai agents supervisor workers portal provision
     cp pyproject.toml .venv/.installed
     rm -f .venv/.half-made
 }
@@ -360,7 +364,7 @@ uninstall() {
     done
     if [ -x .venv/bin/python ]; then .venv/bin/python -m agents --remove-sandbox || true; fi
     rm -rf .venv ./*.egg-info
-    find base pai agents supervisor workers portal -name __pycache__ -prune -exec rm -rf {} +
+    find base pai agents supervisor workers portal provision -name __pycache__ -prune -exec rm -rf {} +
     say "Uninstalled. This checkout is all that is left of it; remove it as you like."
 }
 
@@ -413,17 +417,43 @@ check_port() {
     fi
 }
 
+# The appliance where one can be, unless this account has a local installation already.
+choose_mode() {
+    [ -z "$MODE" ] || return 0
+    MODE=local
+    if [ -r "$FOLDER/provision/appliance.sh" ] && fits_appliance; then
+        if [ -e /etc/ai-infra/packages-before ] || ! [ -d "${AI_INFRA_HOME:-$HOME/.ai-infra}/config" ]; then MODE=appliance; fi
+    fi
+}
+
+# Piped from a URL: the rest of the product is fetched first.
+fetch_source() {
+    local folder=${AI_INFRA_SOURCE_FOLDER:-/usr/local/src/ai-infrastructure}
+    [ -n "${AI_INFRA_SOURCE:-}" ] || fail "run this from a checkout, or name one to fetch: AI_INFRA_SOURCE=<git URL>" 2
+    if ! command -v git >/dev/null; then
+        [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null || fail "git is missing" 3
+        apt-get update -qq && apt-get install -y -qq --no-install-recommends git ca-certificates >/dev/null
+    fi
+    if [ -d "$folder/.git" ]; then git -C "$folder" pull --quiet --ff-only; else git clone --quiet --depth 1 "$AI_INFRA_SOURCE" "$folder"; fi ||
+        fail "could not fetch $AI_INFRA_SOURCE"
+    exec "$folder/install.sh" "$@"
+}
+
 main() {
+    local given=("$@")
+    MODE="" CHECK=no VARS=""
     STEP=0 STEPS=5 YES=no TASK=yes UNINSTALL=no PURGE=no COMMAND=ai-infra OURS=ai-infra CHILD="" STAGE="" LOG="" SCRATCH="" UPDATED=no
     while [ $# -gt 0 ]; do
         case "$1" in
-            --local) ;;
+            --local) MODE=local ;;
+            --appliance) MODE=appliance ;;
+            --check) CHECK=yes ;;
+            --vars) VARS=${2:-}; [ -n "$VARS" ] || fail "--vars wants a file" 2; shift ;;
             --yes | -y) YES=yes ;;
             --no-task) TASK=no ;;
             --uninstall) UNINSTALL=yes ;;
             --purge) PURGE=yes ;;
             --help | -h) usage; exit 0 ;;
-            --appliance) fail "this version installs in local mode only; run ./install.sh --local" 2 ;;
             *) usage >&2; fail "unknown option: $1" 2 ;;
         esac
         shift
@@ -431,11 +461,21 @@ main() {
     if [ "$PURGE" = yes ] && [ "$UNINSTALL" = no ]; then fail "--purge goes with --uninstall" 2; fi
     [ -n "${HOME:-}" ] || fail "HOME is not set" 2
     FOLDER=$(realpath -- "$(dirname -- "${BASH_SOURCE[0]:-.}")")
+    PATH=$PATH:/usr/sbin:/sbin
+    if ! { [ -f "$FOLDER/pyproject.toml" ] && [ -d "$FOLDER/supervisor" ]; }; then fetch_source "${given[@]}"; fi
+    # shellcheck source=provision/appliance.sh
+    if [ -r "$FOLDER/provision/appliance.sh" ]; then . "$FOLDER/provision/appliance.sh"; fi
+    choose_mode
+    if [ "$MODE" = appliance ]; then
+        trap interrupted INT TERM
+        trap leave EXIT
+        if [ "$UNINSTALL" = yes ]; then uninstall_appliance; else appliance; fi
+        return
+    fi
+    if [ "$CHECK" = yes ] || [ -n "$VARS" ]; then fail "--check and --vars go with --appliance" 2; fi
     check_home
     check_port
     cd "$FOLDER"
-    [ -f pyproject.toml ] && [ -d supervisor ] || fail "run this from a checkout of AI Infrastructure" 2
-    PATH=$PATH:/usr/sbin:/sbin
     trap interrupted INT TERM
     trap leave EXIT
     if [ "$UNINSTALL" = yes ]; then

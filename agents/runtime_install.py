@@ -117,7 +117,8 @@ def _claim() -> Path:
 
 
 def _places(who: Account) -> Iterator[Path]:
-    beside = Path(sys.prefix) / "share" / "ai-infra-sandbox"
+    # Without links: the sandbox shows what is real, and the appliance runs from a link.
+    beside = Path(os.path.realpath(sys.prefix)) / "share" / "ai-infra-sandbox"
     closed = blocked(beside / "x", who)
     if closed is None or closed == beside or (closed == beside.parent and not closed.exists()):
         yield beside

@@ -7,6 +7,7 @@ debug, never secrets: each value and the finished line pass `redact`.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import cast
@@ -59,6 +60,10 @@ def start(process: str, folder: Path | None, level: str = "info") -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
+    if folder is not None and _journal():
+        told = logging.StreamHandler(sys.stderr)
+        told.setFormatter(handler.formatter)
+        root.addHandler(told)
     root.setLevel(level.upper())
     for noisy in NOISY:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
@@ -72,6 +77,15 @@ def start(process: str, folder: Path | None, level: str = "info") -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+
+
+def _journal() -> bool:
+    """Whether stderr leads to systemd's journal, which then has every line too."""
+    try:
+        there = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError, AttributeError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{there.st_dev}:{there.st_ino}"
 
 
 def _redacted(

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, NoReturn
 
-from base import log, secrets
+from base import log, pulse, secrets
 from base.errors import AIError, SettingsError
 from base.redact import redact
 from base.settings import Settings, load
@@ -75,8 +75,12 @@ async def watch(stop: asyncio.Event, **tasks: Coroutine[Any, Any, Any]) -> None:
     """Run the named coroutines until `stop` is set or one of them ends; then cancel the rest.
 
     One that ends by itself sets `stop`; one that raised, raises here (the first by time). Cancelled
-    itself, it cancels them too.
+    itself, it cancels them too. systemd is told that it is ready now, and then that the event loop
+    turns, unless a task named `pulse` does that by the work itself.
     """
+    pulse.ready()
+    if pulse.watchdog_s() and "pulse" not in tasks:
+        tasks["pulse"] = pulse.keep(_turn)
     named = {asyncio.create_task(task, name=name) for name, task in tasks.items()}
     stopper = asyncio.create_task(stop.wait(), name="stop")
     done: set[asyncio.Task[Any]] = set()
@@ -103,8 +107,13 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
+async def _turn() -> None:
+    """Nothing but a turn of the event loop."""
+
+
 def _stop_once(loop: asyncio.AbstractEventLoop, number: int, stop: asyncio.Event) -> None:
     stop.set()
+    pulse.stopping()
     loop.remove_signal_handler(number)
 
 

@@ -17,6 +17,7 @@ from typing import Literal
 
 from pydantic import SecretStr
 
+from base import modes
 from base.errors import InputError, SettingsError
 
 MAX_BYTES = 65_536
@@ -70,7 +71,7 @@ def faults(folder: Path) -> list[str]:
     """What is wrong with the folder of secrets and each file in it, with the line that mends it."""
     found = []
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
-    if paths and stat.S_IMODE(folder.stat().st_mode) & 0o077:
+    if paths and stat.S_IMODE(folder.stat().st_mode) & modes.OPEN_FOLDER:
         found.append(f"{folder} is open to other users; run: chmod 700 {shlex.quote(str(folder))}")
     for path in paths:
         if NAME.fullmatch(path.name) and (fault := _fault(path, path.lstat())):
@@ -89,8 +90,8 @@ def put(folder: Path, name: str, value: str) -> Path:
         raise InputError(f"a secret has 1 to {MAX_BYTES - 1} bytes")
     beside = folder / f".{name}.{secrets.token_hex(8)}"
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        number = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        folder.mkdir(mode=modes.FOLDER, parents=True, exist_ok=True)
+        number = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, modes.FILE)
         try:
             with os.fdopen(number, "wb") as out:
                 out.write(data)
@@ -127,7 +128,9 @@ def _opened(path: Path) -> Iterator[int | None]:
         pass
     except OSError as error:
         fault = _fault(path, path.lstat()) if os.path.lexists(path) else None
-        raise SettingsError([fault or f"cannot read {path}: {error.strerror}"]) from error
+        # On the appliance an account without the folder is one that has no need of a secret.
+        if not modes.SHARED or os.access(path.parent, os.X_OK):
+            raise SettingsError([fault or f"cannot read {path}: {error.strerror}"]) from error
     try:
         yield number
     finally:
@@ -139,12 +142,17 @@ def _fault(path: Path, found: os.stat_result) -> str | None:
     quoted = shlex.quote(str(path))
     if not stat.S_ISREG(found.st_mode):
         return f"{path} is no plain file; remove it and run: ai-infra secrets set {path.name}"
-    if found.st_uid != os.geteuid():
+    if not _own(found):
         return f"{path} belongs to another user; run: chown {_me()} {quoted}"
-    if stat.S_IMODE(found.st_mode) & 0o177:
+    if stat.S_IMODE(found.st_mode) & modes.OPEN_FILE:
         mode = stat.S_IMODE(found.st_mode)
-        return f"{path} has mode {mode:04o}, others may use it; run: chmod 600 {quoted}"
+        return f"{path} has mode {mode:04o}, others may use it; run: chmod {modes.FILE:o} {quoted}"
     return None
+
+
+def _own(found: os.stat_result) -> bool:
+    """On the appliance the portal writes what the agents read."""
+    return found.st_uid == os.geteuid() or (modes.SHARED and found.st_uid in modes.owners())
 
 
 def _read(path: Path, number: int, source: Source) -> Found | None:

@@ -38,7 +38,7 @@ from base.errors import SettingsError
 
 #: sun_path of a Unix socket is 108 bytes on Linux; tmux and PostgreSQL add to the folder.
 SOCKET_PATH_MAX_BYTES = 100
-HANDS_USER = "ai-hands"
+HANDS_USER, AGENTS_USER = "ai-hands", "ai"  # who the hands are: of root, of the appliance
 #: The account of whoever runs the machine; it is let in by the machine, active or not.
 OWNER_EMAIL = "admin@local"
 OPENAI = "https://api.openai.com/v1"
@@ -58,6 +58,7 @@ class Settings(BaseSettings):
     home: Path = Path("~/.ai-infra")
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=1, le=65535)
+    appliance: bool = False  # under systemd, each program with an account of its own
     behind_nginx: bool = False  # then X-Forwarded-For counts, from this machine only
     #: How browsers reach the portal, such as https://ai.example.com; None: as host and port say.
     public_url: str | None = Field(None, pattern=r"^https?://[^\s/@?#]+$")
@@ -313,13 +314,15 @@ class Settings(BaseSettings):
     @property
     def hands_user(self) -> str | None:
         """The user the hands run as: None means as we are (we are not root)."""
-        return HANDS_USER if os.geteuid() == 0 else None
+        return None if os.geteuid() else AGENTS_USER if self.appliance else HANDS_USER
 
     def prepare(self) -> None:
         """Make the folders with their modes. Safe to call any number of times.
 
-        Raises SettingsError when one cannot be made.
+        Raises SettingsError when one cannot be made. On the appliance the installer made them.
         """
+        if self.appliance:
+            return
         folders = [
             (self.home, 0o755 if os.geteuid() == 0 else 0o700),
             (self.config, 0o700),

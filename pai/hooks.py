@@ -16,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from base import modes
 from base.messages import Aside
 
 FILE_MAX_BYTES = 1_000_000
@@ -286,7 +287,7 @@ def _foreign(path: Path, found: os.stat_result) -> str | None:
     """Why a file cannot be taken for the owner's own."""
     if not stat.S_ISREG(found.st_mode):
         return f"{path} is no file"
-    if found.st_uid not in {os.geteuid(), 0}:
+    if found.st_uid not in modes.owners():
         return f"{path} belongs to somebody else: chown it"
     if found.st_mode & 0o022:
         return f"{path} can be written by others: chmod 600 {path}"

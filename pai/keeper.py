@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from base import log, program, streams
+from base import log, program, pulse, streams
 from base.bus import Bus, Delivery
 from base.errors import AIError, BusError, InputError, StoreError, TornError, WarmError
 from base.settings import Settings
@@ -113,8 +113,13 @@ async def run(stores: Stores, post: HeldLock, stop: asyncio.Event) -> None:
     async def answer(payload: dict[str, Any]) -> dict[str, Any]:
         return await ask(stores, payload)
 
+    async def turn() -> None:
+        await ask(stores, {"verb": "stats", "user_id": None})
+
+    pulse.ready(f"keeps {len(stores.index)} hot memories")
     await program.watch(
         stop,
+        pulse=pulse.keep(turn),
         post=post.watch(),
         asks=stores.bus.serve(streams.SERVICE_MEMORY, answer, concurrency=CONCURRENCY),
         told=read(stores),

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from base import modes
 from base.errors import ConflictError, InputError
 from base.messages import Checked, Criterion, Verdict, WorkOrder
 
@@ -54,7 +55,7 @@ class Journal:
         A last line that was torn by a crash is cut off. Raises ConflictError while another
         process holds the journal, InputError when a line before the last is damaged.
         """
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(parents=True, exist_ok=True, mode=modes.FOLDER)
         file = (folder / JOURNAL).open("a+b")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

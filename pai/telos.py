@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from base import modes
 from base.errors import InputError, SettingsError
 from base.settings import Settings
 
@@ -78,10 +79,10 @@ def prepare(settings: Settings) -> None:
     """
     place = folder(settings)
     try:
-        place.mkdir(mode=0o700, exist_ok=True)
+        place.mkdir(mode=modes.FOLDER, exist_ok=True)
         for name in NAMES:
             try:
-                fd = os.open(place / f"{name}.md", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                fd = os.open(place / f"{name}.md", os.O_WRONLY | os.O_CREAT | os.O_EXCL, modes.FILE)
             except FileExistsError:
                 continue
             with open(fd, "wb") as file:
@@ -127,10 +128,10 @@ def write(place: Path, name: str, raw: bytes) -> None:
     path = (place / f"{name}.md").resolve()
     new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        place.mkdir(mode=0o700, exist_ok=True)
+        place.mkdir(mode=modes.FOLDER, exist_ok=True)
         before, _ = read(place)
         telos_history.keep(place, {at: text for at, text in before.items() if at == name})
-        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, modes.FILE)
         with open(fd, "wb") as file:
             file.write(raw)
             file.flush()
@@ -223,7 +224,7 @@ def _unfit(status: os.stat_result) -> str | None:
     """Why a file cannot be taken for the owner's own words."""
     if not stat.S_ISREG(status.st_mode):
         return "it is no file"
-    if status.st_uid not in {os.geteuid(), 0}:
+    if status.st_uid not in modes.owners():
         return "it belongs to somebody else"
     if status.st_mode & 0o022:
         return "others can write it: chmod 600"

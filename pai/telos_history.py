@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from base import modes
+
 FOLDER = "history"
 INDEX = "index.jsonl"
 DIGEST_CHARS = 32
@@ -40,10 +42,10 @@ def keep(place: Path, raw: Mapping[str, bytes]) -> None:
     new = {name: text for name, text in raw.items() if last.get(name) != _digest(text)}
     if not new:
         return
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder.mkdir(mode=modes.FOLDER, exist_ok=True)
     with _locked(folder):
         last = {one.name: one.digest for one in versions(place)}
-        with open(os.open(folder / INDEX, _APPEND, 0o600), "a", encoding="utf-8") as index:
+        with open(os.open(folder / INDEX, _APPEND, modes.COMMON), "a", encoding="utf-8") as index:
             for name, text in new.items():
                 digest = _digest(text)
                 if last.get(name) == digest:
@@ -84,14 +86,14 @@ def _put(path: Path, raw: bytes) -> None:
     if path.exists():
         return
     new = path.with_suffix(f".{os.getpid()}")
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, modes.COMMON), "wb") as file:
         file.write(raw)
     new.replace(path)
 
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, modes.COMMON)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -10,12 +10,15 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from base import log, program
+from base import log, program, pulse
 from base.errors import SettingsError
 from base.settings import Settings
 from portal.app import create
 
 DRAIN_S = 5
+START_LOOK_S = 0.05
+#: The question that the portal puts to itself for systemd.
+ALIVE = b"GET /api/health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 class _Server(uvicorn.Server):
@@ -55,6 +58,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         server.should_exit = True
 
     leaving = asyncio.create_task(leave(), name="leave")
+    alive = asyncio.create_task(_alive(listening), name="alive")
     try:
         await server.serve(sockets=[listening])
     except SystemExit:
@@ -62,9 +66,34 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             raise
     finally:
         leaving.cancel()
+        alive.cancel()
     if (reason := getattr(app.state, "failure", None)) is not None:
         raise reason
     log.get("portal").info("stopped")
+
+
+async def _alive(listening: socket.socket) -> None:
+    """Tell systemd that requests are answered, first and for as long as they are."""
+    host, port = listening.getsockname()[:2]
+    where = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+
+    async def answers() -> None:
+        reader, writer = await asyncio.open_connection(where, port)
+        try:
+            writer.write(ALIVE)
+            await reader.read()
+        finally:
+            writer.close()
+
+    while True:
+        try:
+            await answers()
+        except OSError:  # it does not listen yet
+            await asyncio.sleep(START_LOOK_S)
+        else:
+            break
+    pulse.ready("serves the portal")
+    await pulse.keep(answers)
 
 
 def _listen(host: str, port: int) -> socket.socket:

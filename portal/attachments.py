@@ -15,6 +15,7 @@ import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from base import modes
 from base.attachments import place
 from base.errors import InputError, NotFoundError
 from portal import sniff
@@ -106,10 +107,11 @@ def _write(path: Path, data: bytes) -> None:
     """Whole or not at all; the same bytes again change nothing."""
     if path.exists():
         return
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.parent.mkdir(mode=modes.FOLDER, parents=True, exist_ok=True)
     handle, fresh = tempfile.mkstemp(dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
+            os.fchmod(handle, modes.FILE)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import jwt
 
-from base import streams
+from base import modes, streams
 from base.errors import ForbiddenError, SettingsError, UnauthenticatedError
 from base.limit import Limiter
 from base.settings import OWNER_EMAIL, Settings
@@ -87,7 +87,7 @@ def secret(settings: Settings) -> bytes:
     path = settings.secrets / "jwt-secret"
     if not path.exists():
         fresh = path.with_name(f"jwt-secret.{os.getpid()}.{secrets.token_hex(4)}")
-        fresh.touch(mode=0o600)
+        fresh.touch(mode=modes.FILE)
         fresh.write_bytes(secrets.token_hex(32).encode())
         _link_once(fresh, path)
     key = path.read_bytes().strip()

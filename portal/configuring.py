@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from base import roster, streams
+from base import modes, roster, streams
 from base.errors import AIError, ConflictError, FieldsError, InputError, NoAnswerError
 from base.messages import Wire
 from base.redact import redact
@@ -268,16 +268,17 @@ def _replace(path: Path, text: str) -> None:
     """The whole file or nothing, with the mode and owner it had; what it was stays beside it."""
     beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(mode=modes.FOLDER, parents=True, exist_ok=True)
         was = path.lstat() if os.path.lexists(path) else None
-        mode = 0o600 if was is None else stat.S_IMODE(was.st_mode)
+        mode = modes.FILE if was is None else stat.S_IMODE(was.st_mode)
         number = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
             with os.fdopen(number, "wb") as out:
                 out.write(text.encode())
                 out.flush()
                 os.fchmod(number, mode)
-                if was is not None and (was.st_uid, was.st_gid) != (os.geteuid(), os.getegid()):
+                same = was is None or (was.st_uid, was.st_gid) == (os.geteuid(), os.getegid())
+                if was is not None and not (same or modes.SHARED):
                     os.fchown(number, was.st_uid, was.st_gid)
                 os.fsync(number)
             if was is not None:

@@ -11,6 +11,7 @@ import os
 import secrets
 from contextlib import suppress
 
+from base import modes
 from base.errors import SettingsError
 from base.settings import Settings
 
@@ -25,7 +26,7 @@ def key(settings: Settings) -> bytes:
     path = settings.secrets / KEY_FILE
     if not path.exists():
         fresh = path.with_name(f"{KEY_FILE}.{os.getpid()}.{secrets.token_hex(4)}")
-        fresh.touch(mode=0o600)
+        fresh.touch(mode=modes.FILE)
         fresh.write_bytes(secrets.token_hex(32).encode())
         with suppress(FileExistsError):
             os.link(fresh, path)

@@ -72,8 +72,10 @@ def agents(settings: Settings) -> tuple[Program, ...]:
 
 def services(settings: Settings) -> tuple[Program, ...]:
     """Windows of the services' session, in the order in which they start. The workers load the
-    longest, so they begin before what they do not need.
+    longest, so they begin before what they do not need. The appliance has none: systemd runs them.
     """
+    if settings.appliance:
+        return ()
     wanted = {
         REDIS: settings.redis_url is None,
         POSTGRES: settings.postgres_dsn is None,

@@ -28,7 +28,7 @@ from base.deadline import Deadline
 from base.errors import ConflictError, NotRunningError, SettingsError, WindowsError
 from base.settings import Settings
 from base.store import Store
-from supervisor import environment, layout, status, stores
+from supervisor import environment, layout, status, stores, units
 from supervisor.layout import LISTEN, MEMORY, PORTAL, POSTGRES, REDIS, REHEARSAL, WATCH, WORKERS
 from supervisor.windows import NO_TMUX, Pane, Presence, Program, Sight, Windows
 
@@ -43,6 +43,8 @@ Say = Callable[[str], None]
 def up(settings: Settings, *, as_json: bool) -> int:
     """Start what does not run and wait for all of it. Raises AIError with what to do."""
     say = _sayer(as_json)
+    if settings.appliance:
+        return _up_units(settings, say, as_json=as_json)
     log.start("up", settings.logs, settings.log_level)
     if shutil.which("tmux") is None:
         raise WindowsError(NO_TMUX)
@@ -60,19 +62,41 @@ def up(settings: Settings, *, as_json: bool) -> int:
 
 def down(settings: Settings, *, as_json: bool) -> int:
     """Stop everything of this home. Raises AIError when something cannot be reached."""
-    log.start("down", settings.logs, settings.log_level)
-    with _alone(settings):
-        asyncio.run(_down(settings, _sayer(as_json)))
+    if settings.appliance:
+        units.stop()
+    else:
+        log.start("down", settings.logs, settings.log_level)
+        with _alone(settings):
+            asyncio.run(_down(settings, _sayer(as_json)))
     print(json.dumps({"home": str(settings.home), "state": "down"}) if as_json else "stopped")
     return 0
 
 
 def show(settings: Settings, *, as_json: bool) -> bool:
     """Print what runs; whether all of it does."""
-    log.start("status", settings.logs, settings.log_level)
+    if not settings.appliance:
+        log.start("status", settings.logs, settings.log_level)
     report = asyncio.run(status.report(settings))
     print(json.dumps(report, indent=2) if as_json else status.table(report))
     return bool(report["state"] == "up")
+
+
+def _up_units(settings: Settings, say: Say, *, as_json: bool) -> int:
+    """The appliance: systemd starts, and what is waited for is the same."""
+    units.start()
+    report = asyncio.run(_ready(settings, say))
+    print(json.dumps(report, indent=2) if as_json else f"ready     {report['portal']}")
+    return 0
+
+
+async def _ready(settings: Settings, say: Say) -> dict[str, Any]:
+    say(f"agents    {await _all_run(settings)} windows run in tmux session {layout.AGENTS_SESSION}")
+    deadline = Deadline.after(READY_S)
+    while not await asyncio.to_thread(status.memory_answers, settings):
+        if deadline.passed:
+            raise NotRunningError("memory does not answer; see: journalctl -u ai-memory")
+    say("memory    answers")
+    return await status.report(settings)
 
 
 # Up ----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from base.bus import Bus
 from base.deadline import Deadline
 from base.errors import BusError, NoAnswerError
 from base.settings import Settings
-from supervisor import layout
+from supervisor import layout, units
 from supervisor.windows import Pane, Presence, Windows
 
 ASK_S = 2.0
@@ -28,13 +28,19 @@ async def report(settings: Settings) -> dict[str, Any]:
     found: dict[str, Any] = {
         "home": str(settings.home),
         "state": "down",
-        "portal": f"http://{settings.host}:{settings.port}",
+        "portal": settings.address
+        if settings.appliance
+        else f"http://{settings.host}:{settings.port}",
         "model": "rehearsal" if settings.rehearsal else "provider",
         "watchdog": known is not None,
     }
     running, silent = [], False
     for kind, (session, programs) in kinds.items():
-        rows, reached = await _rows(session, [program.name for program in programs], known or {})
+        if kind == "services" and settings.appliance:
+            rows, reached = await asyncio.to_thread(units.rows), True
+        else:
+            names = [program.name for program in programs]
+            rows, reached = await _rows(session, names, known or {})
         found[kind] = rows
         silent = silent or not reached
         running += [row["state"] == "running" for row in rows.values()]

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from base import log
+from base import log, pulse
 from base.errors import ConflictError, InputError, UnknownAgentError, WindowsError
 from base.messages import Event, Kind
 from base.program import watch as together
@@ -78,10 +78,10 @@ def crews(settings: Settings) -> tuple[Crew, ...]:
     def services() -> tuple[Program, ...]:
         return tuple(program for program in layout.services(settings) if program.name != WATCH)
 
-    return (
-        Crew(layout.services_session(settings), services, rules, rebuild=False),
-        Crew(layout.agents_session(settings), layout.Watched(settings), rules, rebuild=True),
-    )
+    agents = Crew(layout.agents_session(settings), layout.Watched(settings), rules, rebuild=True)
+    if settings.appliance:
+        return (agents,)
+    return Crew(layout.services_session(settings), services, rules, rebuild=False), agents
 
 
 class Watchdog:
@@ -99,16 +99,20 @@ class Watchdog:
         self._loaded_s = float("-inf")
 
     def tasks(self) -> dict[str, Any]:
-        return {"look": self._look_on(), **self._vitals.tasks()}
+        # The look beats for systemd, and nothing else may.
+        pulse_by_look = asyncio.Event().wait()
+        return {"look": self._look_on(), "pulse": pulse_by_look, **self._vitals.tasks()}
 
     async def _look_on(self) -> None:
         logger.info("started", pid=os.getpid())
+        pulse.ready("watches the agents")
         try:
             while True:
                 async with self._lock:
                     for crew in self._crews:
                         await self._tend(crew)
                 await self._weigh()
+                pulse.beat()
                 self._vitals.write(self._windows())
                 await self._wake.wait(self._pause_s())
         finally:

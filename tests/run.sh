@@ -6,6 +6,9 @@ cd "$(dirname "$0")/.."
 
 PACKAGES=(tmux git bubblewrap socat util-linux redis-server ripgrep chromium procps espeak-ng restic)
 COMMANDS=(tmux git bwrap socat setpriv redis-server rg chromium ps espeak-ng restic)
+# The installer's server: a root of its own, booted beside this machine.
+PACKAGES+=(debootstrap systemd-container)
+COMMANDS+=(debootstrap systemd-nspawn)
 # What the escape tests try to get out with: a way that is not installed proves nothing.
 PACKAGES+=(netcat-openbsd openssh-client iputils-ping curl wget binutils iproute2 perl)
 COMMANDS+=(nc ssh ping curl wget strings ip perl)

@@ -8,11 +8,11 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from base import log, program, streams
+from base import log, program, pulse, streams
 from base.bus import Bus
 from base.errors import ConflictError
 from base.settings import Settings
@@ -110,8 +110,10 @@ def main(names: Sequence[str]) -> program.Main:
         try:
             ground = Ground(settings=settings, bus=bus)
             tasks: dict[str, Coroutine[Any, Any, Any]] = {}
+            answers: list[Answer] = []
             for service in names:
                 ready = await OPENERS[service](ground)
+                answers.append(ready.answer)
                 tasks[service] = bus.serve(service, ready.answer, concurrency=ready.concurrency)
                 took_s = round(time.monotonic() - began_s, 2)
                 logger.info("ready", service=service, seconds_s=took_s, **ready.about)
@@ -119,11 +121,18 @@ def main(names: Sequence[str]) -> program.Main:
                 print(f"READY {service} after {took_s} s {about}".rstrip(), flush=True)
             if ground.loaded:
                 tasks["core"] = ground.core.run()
-            await program.watch(stop, **tasks)
+            pulse.ready(f"answers {' and '.join(names)}")
+            await program.watch(stop, **tasks, pulse=pulse.keep(partial(_turn, answers)))
         finally:
             await bus.close()
 
     return run
+
+
+async def _turn(answers: Sequence[Answer]) -> None:
+    """One question to each service. The compute thread is let sleep: waking it costs memory."""
+    for answer in answers:
+        await answer({"verb": "info"})
 
 
 def slot(run: Path) -> tuple[str, IO[bytes]]:
