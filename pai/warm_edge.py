@@ -38,6 +38,7 @@ from pai.warm import (
     check_id,
     check_looks,
 )
+from pai.warm_kept import Kept
 from pai.warm_shard import Shard, search
 from pai.warm_state import State
 
@@ -48,27 +49,6 @@ FLUSH_POINTS = 20_000
 #: Places of removed points that a shard may have, beside half of its points.
 HOLES = 1_000
 T = TypeVar("T")
-
-
-class Kept:
-    """A collection: its shard, the copy that `tidy` is making of it, and who writes.
-
-    written, synced: slices; unflushed, holes: points.
-    """
-
-    def __init__(self, shard: Shard, holes: int) -> None:
-        self.shard = shard
-        self.copy: Shard | None = None
-        self.writing = asyncio.Lock()
-        self.syncing = asyncio.Lock()
-        self.written = 0
-        self.synced = 0
-        self.unflushed = 0
-        self.holes = holes
-
-    @property
-    def shards(self) -> list[Shard]:
-        return [self.shard, self.copy] if self.copy else [self.shard]
 
 
 class EdgeWarm:
