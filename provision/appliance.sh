@@ -209,6 +209,7 @@ farewell() {
     local address
     address=$(sed -n 's/^AI_INFRA_PUBLIC_URL="\(.*\)"/\1/p' "$ETC/settings.env")
     [ -n "$address" ] || address=https://$(ip -o -4 addr show scope global 2>/dev/null | awk '{sub("/.*", "", $4); print $4; exit}' || true)
+    [ "$address" != https:// ] || address=https://$(hostname)
     say "" "It runs, and starts with the machine. What now:"
     say "  portal   $address"
     say "           sign in: $(ai-infra login-link 2>/dev/null | sed 's|^[a-z]*://[^/]*|'"$address"'|')"
