@@ -197,7 +197,7 @@ def test_every_verb_is_told_to_the_model() -> None:
     assert fault("broker", {"verb": "domain.list", "command": "id"}) is not None
 
 
-@pytest.mark.parametrize("name", sorted({"agent", uuid.uuid4().hex[:6]}))
+@pytest.mark.parametrize("name", ["agent", "ffa0c1"])
 def test_words_are_the_same_for_the_same(name: str) -> None:
     one = DomainAdd(domain=f"{name}.example.org", subdomains=("b", "a"))
     assert words("domain.add", one) == words(
