@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import house
 import pytest
+
+pytestmark = pytest.mark.xdist_group("house")  # the tree is read once
 
 ROOT = Path(__file__).parent.parent
 
@@ -28,14 +31,21 @@ PLANTED = {
 }
 
 
+@cache
+def faults() -> dict[str, list[str]]:
+    """By rule; each file is read and parsed once for all of them."""
+    found: dict[str, list[str]] = {rule.__name__: [] for rule in house.RULES}
+    for path in house.python_files(ROOT):
+        text = path.read_text()
+        for rule in house.RULES:
+            found[rule.__name__] += rule(path.relative_to(ROOT), text)
+    return found
+
+
 @pytest.mark.parametrize("rule", house.RULES, ids=lambda rule: rule.__name__)
 def test_tree_keeps_the_rule(rule: house.Rule) -> None:
-    faults = [
-        fault
-        for path in house.python_files(ROOT)
-        for fault in rule(path.relative_to(ROOT), path.read_text())
-    ]
-    assert not faults, "\n".join(faults)
+    found = faults()[rule.__name__]
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize("rule", house.RULES, ids=lambda rule: rule.__name__)

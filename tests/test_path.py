@@ -20,11 +20,11 @@ import pytest
 from installation import ENDED, ROOT, Installation, installation, post, wait_task
 from websockets.asyncio.client import connect
 
+pytestmark = pytest.mark.xdist_group("path")  # one installation, one story
+
 CODE = """\
 '''Counts the lines of Python files.'''
 import pathlib
-
-pytestmark = pytest.mark.xdist_group("path")  # one installation, one story
 
 def lines(folder: str) -> int:
     return sum(len(p.read_text().splitlines()) for p in pathlib.Path(folder).rglob('*.py'))

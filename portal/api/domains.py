@@ -64,7 +64,7 @@ async def undo(desk: At, caller: Admin, body: UndoChange) -> sites.History:
 
 
 @router.get(
-    "/{domain_id}", summary="Get a domain", responses=LOCAL, dependencies=[need("agents:read")]
+    "/{domain_id:uuid}", summary="Get a domain", responses=LOCAL, dependencies=[need("agents:read")]
 )
 async def domain(desk: At, caller: Asking, domain_id: UUID) -> sites.Domain:
     """One domain with its states."""
@@ -72,7 +72,7 @@ async def domain(desk: At, caller: Asking, domain_id: UUID) -> sites.Domain:
 
 
 @router.patch(
-    "/{domain_id}",
+    "/{domain_id:uuid}",
     summary="Switch a domain on or off",
     responses=ADMINS,
     dependencies=[need("admin")],
@@ -83,7 +83,7 @@ async def switch(desk: At, caller: Admin, domain_id: UUID, body: SwitchDomain) -
 
 
 @router.delete(
-    "/{domain_id}",
+    "/{domain_id:uuid}",
     status_code=204,
     summary="Remove a domain",
     responses=ADMINS,
@@ -100,7 +100,7 @@ async def remove(
 
 
 @router.post(
-    "/{domain_id}/deploy",
+    "/{domain_id:uuid}/deploy",
     summary="Deploy files to a domain",
     responses=ADMINS,
     dependencies=[need("admin")],
@@ -115,7 +115,7 @@ async def deploy(
 
 
 @router.post(
-    "/{domain_id}/rollback",
+    "/{domain_id:uuid}/rollback",
     summary="Serve the previous release",
     responses=ADMINS,
     dependencies=[need("admin")],
@@ -126,7 +126,7 @@ async def rollback(desk: At, caller: Admin, domain_id: UUID) -> deploys.Deployed
 
 
 @router.post(
-    "/{domain_id}/renew",
+    "/{domain_id:uuid}/renew",
     summary="Renew a certificate",
     responses=ADMINS,
     dependencies=[need("admin")],
@@ -142,7 +142,7 @@ async def renew(
 
 
 @router.get(
-    "/{domain_id}/certificate",
+    "/{domain_id:uuid}/certificate",
     summary="Get a certificate's state",
     responses=LOCAL,
     dependencies=[need("agents:read")],

@@ -188,7 +188,8 @@ class Chat:
                 parts.tell(error)
                 return
             ui.navigate.history.push(f"/chat/{conversation_id}" if conversation_id else "/chat")
-            if await self._client.run_javascript("window.innerWidth") < shell.NARROW_PX:
+            width_px = await self._client.run_javascript("window.innerWidth")
+            if width_px is not None and width_px < shell.NARROW_PX:  # None: the page is gone
                 self._shell.drawer.hide()
 
     async def _gone(self, conversation_id: str) -> None:

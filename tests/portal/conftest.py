@@ -76,6 +76,13 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def portal_dsn(postgres_server: Path) -> Iterator[str]:
+    with database(postgres_server) as dsn:
+        yield dsn
+
+
+@contextlib.contextmanager
+def database(postgres_server: Path) -> Iterator[str]:
+    """DSN of an empty one, gone afterwards."""
     name = f"p{uuid.uuid4().hex[:12]}"
     psql = [str(POSTGRES_BIN / "psql"), "-h", str(postgres_server), "-U", "ai_infra", "-q"]
     subprocess.run([*psql, "postgres", "-c", f"CREATE DATABASE {name}"], check=True)

@@ -31,7 +31,7 @@ def table() -> Iterator[dict[str, Any]]:
                 yield {
                     "kind": type(declared).__name__,
                     "method": method,
-                    "path": one.path,
+                    "path": one.path.replace(":uuid}", "}"),
                     "need": door.needed(declared),
                     "admin": hasattr(declared, "dependant") and admin(declared),
                 }

@@ -44,6 +44,8 @@ GUARDS = {
     "": "pages",  # NiceGUI, whose pages are in the table one by one
 }
 ADMIN_ONLY = {
+    ("GET", "/api/doctor"),
+    ("POST", "/api/doctor"),
     ("GET", "/api/users"),
     ("POST", "/api/users"),
     ("GET", "/api/users/{user_id}"),

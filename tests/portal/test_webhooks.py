@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,30 @@ from portal import deliveries
 from portal.deliveries import Deliveries
 from portal.webhooks import MOST
 from tests.conftest import wait_for
-from tests.portal.conftest import REPO, Portal, Stage, asked, free_port, person
+from tests.portal.conftest import (
+    REPO,
+    Portal,
+    Stage,
+    asked,
+    database,
+    free_port,
+    person,
+    running,
+)
 from tests.portal.receiver import Receiver
 from tests.portal.test_api import problem
+
+pytestmark = pytest.mark.xdist_group("webhooks")  # one portal
+
+
+@pytest.fixture(scope="module")
+def portal(short_tmp: Path, redis_server: str, postgres_server: Path) -> Iterator[Portal]:
+    """One with a database of its own: of portals that share one, a single one delivers."""
+    with (
+        database(postgres_server) as dsn,
+        running(short_tmp, redis_server, dsn, limited=False) as started,
+    ):
+        yield started
 
 
 @pytest_asyncio.fixture
