@@ -14,7 +14,7 @@ from pathlib import Path
 
 from base.errors import ConflictError
 from base.verbs import Challenge
-from provision import cloudflare_access
+from provision import cloudflare_access, outside
 from provision.box import Box
 from provision.child import Ended, command
 from provision.disk import write
@@ -191,7 +191,7 @@ async def _authenticator(box: Box, challenge: Challenge) -> AsyncIterator[list[s
         root.chmod(0o755)  # nginx's workers read it, whatever our umask is
         yield ["--webroot", "--webroot-path", str(root), "--preferred-challenges", "http"]
         return
-    token = await cloudflare_access.token(box)
+    token = await outside.given(box, outside.CLOUDFLARE)
     if token is None:
         raise ConflictError(
             "dns-01 needs Cloudflare, which is not configured: there is no secret cloudflare-token"

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from base.errors import InputError, NotFoundError
+from base.verbs import By
 from base.verbs_outside import RateSet, WafSet
-from provision.cloudflare import Cloudflare, Zone
+from provision.box import Box
+from provision.cloudflare import Cloudflare, Zone, opened
+from provision.verb import Tell
 
 Kind = Literal["waf", "rate"]
 PHASES: dict[Kind, str] = {"waf": "http_request_firewall_custom", "rate": "http_ratelimit"}
@@ -113,6 +116,30 @@ async def remove(cloud: Cloudflare, zone: Zone, kind: Kind, have: Rules, name: s
         again=False,
     )
     return True
+
+
+async def plan(asked: WafSet | RateSet, box: Box) -> list[str]:
+    """What `settle` would change."""
+    async with opened(box) as cloud:
+        zone = await cloud.zone(asked.zone)
+        return steps(await rules(cloud, zone, _kind(asked)), wanted(asked))
+
+
+async def settle(asked: WafSet | RateSet, box: Box, _by: By, tell: Tell) -> dict[str, Any]:
+    """The rule as asked, written only where something of it is different."""
+    async with opened(box, tell) as cloud:
+        zone, kind = await cloud.zone(asked.zone), _kind(asked)
+        have, rule = await rules(cloud, zone, kind), wanted(asked)
+        for step in steps(have, rule):
+            await tell(step)
+        changed = bool(changes(have, rule))
+        if changed:
+            await put(cloud, zone, kind, have, rule)
+        return {"zone": zone.name, "name": asked.name, "changed": changed}
+
+
+def _kind(asked: WafSet | RateSet) -> Kind:
+    return "waf" if isinstance(asked, WafSet) else "rate"
 
 
 def steps(have: Rules, rule: dict[str, Any]) -> list[str]:

@@ -122,13 +122,19 @@ async def token(box: Box, name: str, what: str) -> SecretStr:
 
     Raises ConflictError in words when there is none, SettingsError when it is not given.
     """
-    found = _kept(box, name) or await secrets.of(load()).fetch(name)
+    found = await given(box, name)
     if found is None:
         raise ConflictError(
             f"{what} is not set up: there is no secret {name}; put the token into "
             f"{box.config / 'secrets' / name} (mode 0600, root's), or into AWS Secrets Manager"
         )
-    if not PLAIN_KEY.fullmatch(found.get_secret_value()):
+    return found
+
+
+async def given(box: Box, name: str) -> SecretStr | None:
+    """As `token`, for who can do without: None when there is none."""
+    found = _kept(box, name) or await secrets.of(load()).fetch(name)
+    if found is not None and not PLAIN_KEY.fullmatch(found.get_secret_value()):
         raise SettingsError([f"the secret {name} is not one line of plain characters"])
     return found
 

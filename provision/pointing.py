@@ -13,7 +13,7 @@ import dns.resolver
 import psutil
 
 from base.errors import ConflictError, SettingsError
-from provision import cloudflare_access
+from provision import outside
 from provision.box import Box
 
 LOOK_S = 10.0
@@ -52,7 +52,7 @@ async def check(names: Sequence[str], box: Box) -> None:
     """Raises ConflictError that says of every wrong name where it points and where it should."""
     mine = own(box)
     resolver = _resolver(box)
-    may_be = await cloudflare_access.token(box) is not None
+    may_be = await outside.given(box, outside.CLOUDFLARE) is not None
     told = await asyncio.gather(*(_fault(name, mine, resolver, may_be) for name in names))
     faults = [fault for fault in told if fault]
     if not faults:
