@@ -41,6 +41,9 @@ _FORMAT = "|".join(f"#{{{name}}}" for name in _FIELDS)
 #: What tmux says when there is surely no server behind the socket.
 _GONE = ("no server running on", "(No such file or directory)", "(Connection refused)")
 
+#: What a call hears whose server ends meanwhile: the next look tells.
+_ENDING = "server exited unexpectedly"
+
 #: What a server says that has no session left and is about to end.
 _EMPTY = "no current target"
 
@@ -103,6 +106,10 @@ class Windows:
         """All windows, by one tmux call. Never raises: what it cannot tell is UNKNOWN."""
         sight = await self._look()
         for _ in range(REAP_LOOKS):
+            if _ENDING in sight.reason:
+                await asyncio.sleep(REAP_S)
+                sight = await self._look()
+                continue
             unsaid = [p for p in sight.panes.values() if p.dead and p.exit_code is None]
             if not unsaid or not sight.server_pid:
                 break

@@ -303,6 +303,7 @@ async def test_a_file_that_the_command_changes_is_told_and_written_down(rig: Rig
 async def test_killed_while_it_waits_it_waits_on(rig: Rig, decided: str) -> None:
     told = await sent(rig, COUNT)
     await rig.until("asked", lambda: "asked" in rig.kinds(told))
+    await rig.until("shown", lambda: "PERMISSION ASKED" in rig.screen())
     rig.kill()
     if decided != "after":
         await rig.decide(decided == "while dead")

@@ -9,9 +9,11 @@ from typing import Any
 
 import httpx
 import pytest_asyncio
+import redis.asyncio as redis
 from keeper_world import World, memory, world
 from playwright.async_api import Browser, Page, expect
 
+from base import streams
 from base.store import Store
 from pai import telos
 from pai.keeper import take
@@ -30,6 +32,9 @@ OVERFLOW = "document.documentElement.scrollWidth - window.innerWidth"
 async def made(portal: Portal, tmp_path: Path) -> AsyncIterator[World]:
     """A keeper over the portal's own record and wire."""
     settings = portal.settings
+    # What other tests told and no keeper has heard yet is not this world's.
+    async with redis.from_url(settings.redis) as wire:
+        await wire.delete(streams.MEMORY)
     async with world(tmp_path / "home", settings.postgres, settings.redis) as running:
         await running.stores.store.execute("DELETE FROM memory")
         yield running

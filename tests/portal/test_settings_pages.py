@@ -153,9 +153,9 @@ async def test_theme_zone_tokens_and_a_session_that_is_ended(
         assert client.get("/api/agents").status_code == 401
 
     await go(page, own, "people")
-    await page.get_by_role("button", name="Invite").click()
+    await page.get_by_role("button", name="Invite", exact=True).click()
     await page.get_by_label("Email").fill("grace@test.example")
-    await page.get_by_role("button", name="Invite").last.click()
+    await page.get_by_role("button", name="Invite", exact=True).last.click()
     link = await page.locator(".secret input").input_value()
     await page.get_by_role("button", name="Done").click()
     await expect(page.get_by_role("button", name="grace@test.example")).to_contain_text("invited")

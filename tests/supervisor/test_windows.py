@@ -142,6 +142,24 @@ async def test_absent_before_and_after(session: Windows) -> None:
     assert (await session.look()).presence is Presence.ABSENT
 
 
+async def test_a_server_that_ends_during_the_look_is_looked_at_again(
+    session: Windows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, ends = session._tmux, 2
+
+    async def ending(*command: str) -> list[str]:
+        nonlocal ends
+        if ends:
+            ends -= 1
+            raise WindowsError("tmux list-panes: server exited unexpectedly")
+        return await ask(*command)
+
+    monkeypatch.setattr(session, "_tmux", ending)
+    assert (await session.look()).presence is Presence.ABSENT
+    ends = 99
+    assert (await session.look()).presence is Presence.UNKNOWN
+
+
 async def test_onlookers_keep_nothing_alive(session: Windows) -> None:
     await session.open(program("code", 1))
     tmux(session, "new-session", "-d", "-t", "ai-infrastructure", "-s", "onlooker")
