@@ -4,6 +4,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# Thousands of processes start here: where the environment forbids compiled files, each would
+# compile all it imports anew.
+unset PYTHONDONTWRITEBYTECODE
+
 PACKAGES=(tmux git bubblewrap socat util-linux redis-server ripgrep chromium procps espeak-ng restic)
 COMMANDS=(tmux git bwrap socat setpriv redis-server rg chromium ps espeak-ng restic)
 # The installer's server: a root of its own, booted beside this machine. It takes long, so it is asked for.
