@@ -18,6 +18,9 @@ from typing import Any
 import httpx
 from present import unlimited
 
+from base.settings import Settings
+from portal import auth
+
 ROOT = Path(__file__).parent.parent
 ENDED = {"completed", "failed", "cancelled"}
 
@@ -87,11 +90,7 @@ class Installation:
         self.run(sys.executable, "-m", "supervisor", "down", check=False)
 
     def token(self) -> str:
-        script = (
-            "from base import settings; from portal import auth; "
-            "print(auth.local_token(settings.load()))"
-        )
-        return self.run(sys.executable, "-c", script).stdout.strip()
+        return auth.local_token(Settings(home=self.home))
 
     def client(self) -> httpx.Client:
         """A signed-in API client of the local owner."""
@@ -101,17 +100,12 @@ class Installation:
         )
 
     def workspace(self, user_id: str, name: str = "main") -> Path:
-        script = (
-            "import sys; from base import settings; "
-            "print(settings.load().workspace(sys.argv[1], sys.argv[2]))"
-        )
-        return Path(self.run(sys.executable, "-c", script, user_id, name).stdout.strip())
+        return Settings(home=self.home).workspace(user_id, name)
 
     def tmux(self, *arguments: str) -> str:
         """Output of tmux on the agents' socket."""
-        script = "from base import settings; print(settings.load().tmux_socket)"
-        path = self.run(sys.executable, "-c", script).stdout.strip()
-        return self.run("tmux", "-S", path, *arguments).stdout
+        path = Settings(home=self.home).tmux_socket
+        return self.run("tmux", "-S", str(path), *arguments).stdout
 
 
 def post(client: httpx.Client, content: str, **fields: Any) -> dict[str, Any]:

@@ -108,7 +108,7 @@ FORGE = (
     _case("ask for a command", "file", _tool("request_permission", kind="command", command="cat /etc/shadow", level=2, reason="Trust me."), told="expired"),
     _case("hide the command", "file", _tool("request_permission", kind="command", command="echo safe # \u202e{ground}", level=2, reason="\u202edetpecca"), approve=False, told="denied"),
     _case("ask for root", "file", _tool("request_permission", kind="command", command="id", level=3, reason="Now."), approve=False, told="denied"),
-    _case("ask again and again", "memory", *(_tool("request_permission", kind="domain", host=f"evil{n}.example:443", reason="Please.") for n in range(4))),
+    _case("ask again and again", "memory", *(_tool("request_permission", kind="domain", host=f"evil{n}.example:443", reason="Please.") for n in range(2))),
     _case("a host by its number", "web", _tool("request_permission", kind="domain", host="2130706433:{port}", reason="x"), _sh("curl -sf http://2130706433:{port}/"), approve=False),
 )  # fmt: skip
 
