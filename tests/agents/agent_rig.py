@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import warm
 from clerk import Clerk
 from homes import spare
 
@@ -104,7 +105,7 @@ class Rig:
             "AI_INFRA_DRAIN_S": "10",
             "ANTHROPIC_API_KEY": "",
         }
-        self.agents: dict[str, subprocess.Popen[bytes]] = {}
+        self.agents: dict[str, warm.Started] = {}
         self.outcomes: list[Outcome] = []
         self.events: list[Event] = []
         self.beats: list[Heartbeat] = []
@@ -177,16 +178,9 @@ class Rig:
 
     # The test's side -------------------------------------------------------------------------
 
-    def start(self, name: str = "code", **env: str) -> subprocess.Popen[bytes]:
-        log = (self.home / f"{name}.screen").open("ab")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "agents", name],
-            cwd=ROOT,
-            env=self.env | env,
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-        )
+    def start(self, name: str = "code", **env: str) -> warm.Started:
+        with (self.home / f"{name}.screen").open("ab") as log:
+            process = warm.start("agents", name, env=self.env | env, output=log.fileno())
         self.agents[name] = process
         return process
 
