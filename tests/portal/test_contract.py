@@ -26,7 +26,7 @@ from portal import auth
 from tests.portal.conftest import Portal, Stage, running
 from tests.portal.test_memory_api import Keeper
 
-EXAMPLES = int(os.environ.get("AI_INFRA_API_EXAMPLES", "10"))
+EXAMPLES = int(os.environ.get("AI_INFRA_API_EXAMPLES", "4"))
 SEED = 20261128
 TOKEN_S = 7_200.0
 CHECKS = (

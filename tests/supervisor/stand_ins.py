@@ -28,7 +28,7 @@ from supervisor import status
 
 ROOT = Path(__file__).parents[2]
 STAND_IN = """
-import asyncio, os, signal, socket, sys
+import asyncio, os, signal, sys
 from pathlib import Path
 from base import streams
 from base.bus import Bus
@@ -60,12 +60,8 @@ async def serve(name, service):
     with (settings.home / "ended").open("a") as ended:
         print(name, file=ended)
 
-async def main(name, port=None):
+async def main(name):
     settings, act, word, stop = began(name)
-    if port:
-        server = socket.create_server((settings.host, port))
-        await stop.wait()
-        return
     bus = await Bus.open(settings.redis, name)
     while not stop.is_set():
         now = act.read_text() if act.exists() else ""
@@ -79,17 +75,33 @@ async def main(name, port=None):
         except TimeoutError:
             pass
 """
+#: What only has to listen starts without our imports.
+LISTENING = """
+import os, signal, socket, sys
+from pathlib import Path
+
+def until_told(name, step):
+    act = Path(os.environ["AI_INFRA_HOME"], "act", name)
+    word = act.read_text().split() if act.exists() else []
+    if word[:1] == ["exit"]:
+        print("last words of", name, flush=True)
+        sys.exit(int(word[1]))
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if "deaf" in word else lambda *_: sys.exit(0))
+    server = socket.create_server(("127.0.0.1", int(os.environ["AI_INFRA_PORT"]) + step))
+    while True:
+        signal.pause()
+"""
 FILES = {
     "stand_in.py": STAND_IN,
     "agents/__main__.py": "import asyncio, sys, stand_in\nasyncio.run(stand_in.main(sys.argv[1]))",
-    "portal/__main__.py": """import asyncio, stand_in
-from base.settings import load
-asyncio.run(stand_in.main("portal", load().port))""",
-    "workers/__main__.py": """import asyncio, stand_in, sys
-from base.settings import load
+    "listening.py": LISTENING,
+    "portal/__main__.py": "import listening\nlistening.until_told('portal', 0)",
+    "workers/__main__.py": """import sys
 if sys.argv[1:] == ["rehearsal"]:
-    asyncio.run(stand_in.main("rehearsal", load().rehearsal_port or load().port + 1))
+    import listening
+    listening.until_told("rehearsal", 1)
 else:
+    import asyncio, stand_in
     asyncio.run(stand_in.serve("workers", sys.argv[1]))""",
     "pai/__main__.py": "import asyncio, stand_in\nasyncio.run(stand_in.serve('memory', 'memory'))",
     "sitecustomize.py": """import sys, types
