@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import warm
 from present import unlimited
 
 from base.settings import Settings
@@ -78,10 +79,15 @@ class Installation:
         return done
 
     def cli(
-        self, *arguments: str, check: bool = True, **options: Any
+        self, *arguments: str, check: bool = True, given: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        """`ai-infra …`."""
-        return self.run(sys.executable, "-m", "portal.cli", *arguments, check=check, **options)
+        """`ai-infra …`; given: its standard input."""
+        done = warm.run("portal.cli", *arguments, env=self.env, given=given)
+        if check and done.returncode != 0:
+            raise AssertionError(
+                f"{arguments} exited {done.returncode}:\n{done.stdout}\n{done.stderr}"
+            )
+        return done
 
     def up(self) -> None:
         self.run(sys.executable, "-m", "supervisor", "up")
@@ -121,13 +127,14 @@ def post(client: httpx.Client, content: str, **fields: Any) -> dict[str, Any]:
 
 def wait_task(client: httpx.Client, task_id: str, seconds_s: float = 60.0) -> dict[str, Any]:
     """The whole task (task, subtasks, logs) once it has ended."""
-    end = time.monotonic() + seconds_s
+    end, pause_s = time.monotonic() + seconds_s, 0.04
     task: dict[str, Any] = {}
     while time.monotonic() < end:
         task = client.get(f"/api/tasks/{task_id}").raise_for_status().json()
         if task["task"]["status"] in ENDED:
             return task
-        time.sleep(0.05)
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.3, 0.3)
     raise AssertionError(
         f"task did not end within {seconds_s} s: {json.dumps(task, indent=1)[:4000]}"
     )

@@ -181,7 +181,7 @@ def test_a_file_is_kept_in_pieces_and_forgetting_is_proved(
     assert len(ids) == 2
     assert json.loads(made.cli(*line, "--json").stdout)["ids"] == ids
     known(client, "Which oil does the lathe take?", "SAE 30")
-    asked = made.cli("memory", "forget", ids[1], check=False, input="n\n")
+    asked = made.cli("memory", "forget", ids[1], check=False, given="n\n")
     assert asked.returncode == 1
     proof = json.loads(made.cli("memory", "forget", ids[1], "--yes", "--json").stdout)
     assert proof["proved"] is True

@@ -7,6 +7,7 @@ a process of its own as ever, with its own arguments, environment, streams and s
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import runpy
@@ -15,13 +16,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
-FDS = 3
+FDS = 4
 
 
 class Started:
@@ -77,17 +79,36 @@ def _starter(module: str) -> socket.socket:
     return ours
 
 
-def start(module: str, *arguments: str, env: Mapping[str, str], output: int) -> Started:
-    """`python -m module arguments`, its standard output and error in the descriptor `output`."""
+def start(
+    module: str, *arguments: str, env: Mapping[str, str], output: int, errors: int | None = None
+) -> Started:
+    """`python -m module arguments`, what it prints in the descriptors; errors None: in `output`."""
     theirs_in, ours_in = os.pipe()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     asked = json.dumps({"argv": arguments, "env": dict(env)}).encode()
     try:
-        socket.send_fds(_starter(module), [asked], [theirs.fileno(), theirs_in, output])
+        fds = [theirs.fileno(), theirs_in, output, output if errors is None else errors]
+        socket.send_fds(_starter(module), [asked], fds)
     finally:
         theirs.close()
         os.close(theirs_in)
     return Started(ours, ours_in)
+
+
+def run(
+    module: str, *arguments: str, env: Mapping[str, str], given: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Start it with `given` as its whole input, and wait for its end."""
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        made = start(module, *arguments, env=env, output=output.fileno(), errors=errors.fileno())
+        with contextlib.suppress(BrokenPipeError), made.stdin:
+            made.stdin.write(given.encode())
+        code = made.wait(300)
+        output.seek(0)
+        errors.seek(0)
+        return subprocess.CompletedProcess(
+            [module, *arguments], code, output.read().decode(), errors.read().decode()
+        )
 
 
 def _serve(line: socket.socket, module: str) -> None:
@@ -117,19 +138,19 @@ def _serve(line: socket.socket, module: str) -> None:
             pid = os.fork()
             if pid == 0:
                 kept = [line, told, *running.values()]
-                _become(module, given, fds[1], fds[2], [*(one.fileno() for one in kept), woken])
-            os.close(fds[1])
-            os.close(fds[2])
+                _become(module, given, fds[1:], [*(one.fileno() for one in kept), woken, wakes])
+            for given_fd in fds[1:]:
+                os.close(given_fd)
             running[pid] = told
             told.send(str(pid).encode())
 
 
-def _become(module: str, given: dict[str, Any], stdin: int, output: int, kept: list[int]) -> None:
+def _become(module: str, given: dict[str, Any], streams: list[int], kept: list[int]) -> NoReturn:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for fd, place in ((stdin, 0), (output, 1), (output, 2)):
+    for place, fd in enumerate(streams):
         os.dup2(fd, place)
-    for fd in {stdin, output, *kept}:
+    for fd in {*streams, *kept}:
         os.close(fd)
     os.environ.clear()
     os.environ.update(given["env"])
@@ -138,11 +159,21 @@ def _become(module: str, given: dict[str, Any], stdin: int, output: int, kept: l
     sys.exit(0)
 
 
+def _prepare(module: str) -> None:
+    """Import all of it but what runs as `__main__`."""
+    if module == "agents":
+        from base import llm
+
+        importlib.import_module("agents.__main__")
+        llm._sdk()
+        del sys.modules["agents.__main__"]
+    else:
+        importlib.import_module(module)
+        importlib.import_module("httpx")
+        del sys.modules[module]
+
+
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)
-    __import__(f"{sys.argv[2]}.__main__")
-    del sys.modules[f"{sys.argv[2]}.__main__"]
-    from base import llm
-
-    llm._sdk()
+    _prepare(sys.argv[2])
     _serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])
