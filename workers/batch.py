@@ -47,8 +47,10 @@ class Machine(Protocol):
     @property
     def lanes(self) -> int: ...
 
-    def share(self, lanes: int) -> None:
-        """From now on as many batches are computed at a time. Called on each compute thread."""
+    def share(self, lanes: int, tokens: int | None = None) -> None:
+        """From now on as many batches are computed at a time. Called on each compute thread.
+        tokens: in the batch that comes, where they tell how long it takes.
+        """
         ...
 
     def out_of_memory(self, error: BaseException) -> bool: ...
@@ -209,8 +211,10 @@ class Work(Generic[I, R]):
                         one.future.set_exception(fault)
 
     async def _compute(self, part: list[Piece[I, R]], lane: int, lanes: int) -> Exception | None:
+        tokens = sum(one.tokens for one in part) if self._parallel else None
+
         def run() -> Sequence[R]:
-            self._core.machine.share(lanes)
+            self._core.machine.share(lanes, tokens)
             return self._forward([one.item for one in part])
 
         try:

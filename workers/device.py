@@ -21,6 +21,9 @@ SHARE = 0.5
 CPU_TOKENS = 2_048
 GPU_TOKENS = 65_536
 LEAST_TOKENS = 256
+#: Up to here a batch of texts is computed by one thread: whoever asks for so few waits for them,
+#: and uses the other cores.
+SHORT_TOKENS = 64
 #: Load a core, over the last minute, from which on others want the cores too.
 BUSY = 1.5
 
@@ -62,12 +65,13 @@ class Device:
         """Batches at a time: on a CPU one a core, since products this small share badly."""
         return self.threads if self.name == "cpu" else 1
 
-    def share(self, lanes: int) -> None:
-        """Set the threads of this compute thread. One batch alone gets all cores, unless the
-        machine is busy: then threads that wait for each other are slower than one.
+    def share(self, lanes: int, tokens: int | None = None) -> None:
+        """Set the threads of this compute thread. One batch alone gets all cores, unless it is
+        short or the machine is busy: then threads that wait for each other are slower than one.
         """
         busy = os.getloadavg()[0] > BUSY * self.threads
-        alone = 1 if busy else max(1, self.threads // lanes)
+        short = tokens is not None and tokens <= SHORT_TOKENS
+        alone = 1 if busy or short else max(1, self.threads // lanes)
         if torch.get_num_threads() != alone:
             torch.set_num_threads(alone)
 

@@ -20,7 +20,7 @@ class Machine:
         self.relieved = 0
         self.shares: set[int] = set()
 
-    def share(self, lanes: int) -> None:
+    def share(self, lanes: int, tokens: int | None = None) -> None:
         self.shares.add(lanes)
 
     def out_of_memory(self, error: BaseException) -> bool:

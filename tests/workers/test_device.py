@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
 from base.errors import SettingsError
 from workers import device
-from workers.device import Facts
+from workers.device import Device, Facts
 
 PLAIN = Facts(cuda=False, cuda_bf16=False, cpu_bf16=False, cores=2)
 AMX = Facts(cuda=False, cuda_bf16=False, cpu_bf16=True, cores=8)
@@ -57,3 +59,20 @@ def test_out_of_memory_is_known_on_both() -> None:
 
 def test_relief_is_safe_here() -> None:
     device.decide("cpu", "auto", PLAIN).relieve()
+
+
+def test_a_short_text_has_one_thread_and_a_long_one_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
+    chosen = Device(name="cpu", dtype="fp32", threads=2, fast=False, why="")
+    before = torch.get_num_threads()
+    seen: dict[tuple[int, int | None], int] = {}
+    try:
+        for lanes, tokens in ((1, 20), (1, 64), (1, 65), (1, None), (2, 500)):
+            chosen.share(lanes, tokens)
+            seen[lanes, tokens] = torch.get_num_threads()
+        monkeypatch.setattr(os, "getloadavg", lambda: (9.0, 0.0, 0.0))
+        chosen.share(1, 500)
+        seen[9, 500] = torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
+    assert seen == {(1, 20): 1, (1, 64): 1, (1, 65): 2, (1, None): 2, (2, 500): 1, (9, 500): 1}
