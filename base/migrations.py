@@ -6,6 +6,7 @@ anywhere: the checksum of every applied file must still match.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -14,12 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from base import log
+from base.deadline import Deadline
 from base.errors import AIError, StoreError
 
 if TYPE_CHECKING:
     from base.store import Session
 
 SCHEMA = Path(__file__).with_name("schema")
+#: How long one who may not migrate waits for the one who may; and between two looks.
+WAIT_S, LOOK_S = 90.0, 0.2
 _logger = log.get("migrations")
 _NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 
@@ -67,6 +71,35 @@ def pending(files: Sequence[Migration], applied: Mapping[int, str]) -> tuple[Mig
         if applied.get(file.number, file.checksum) != file.checksum:
             raise StoreError(f"migration {file.name} was edited after it was applied: restore it")
     return tuple(file for file in files if file.number not in applied)
+
+
+async def may(session: Session) -> bool:
+    """Whether this role migrates. On the appliance the portal's alone does."""
+    return bool(
+        await session.fetchval("SELECT has_schema_privilege(current_schema(), 'CREATE')")
+    )
+
+
+async def settled(session: Session, files: Sequence[Migration]) -> None:
+    """Wait until the one who may has migrated. Raises StoreError when that does not come."""
+    deadline = Deadline.after(WAIT_S)
+    while not await _current(session, files):
+        if deadline.passed:
+            raise StoreError(
+                "the database is not at this version, and this account may not migrate it: "
+                "start the portal, systemctl start ai-api"
+            )
+        await asyncio.sleep(LOOK_S)
+    # Its lock is held until its grants are made, too.
+    await session.execute("SELECT pg_advisory_lock_shared(hashtextextended('migrations', 0))")
+
+
+async def _current(session: Session, files: Sequence[Migration]) -> bool:
+    readable = "SELECT has_table_privilege(to_regclass('schema_migrations'), 'SELECT')"
+    if not await session.fetchval(readable):
+        return False
+    rows = await session.fetch("SELECT number, checksum FROM schema_migrations")
+    return not pending(files, {row["number"]: row["checksum"] for row in rows})
 
 
 async def apply(session: Session, files: Sequence[Migration]) -> list[str]:
