@@ -75,9 +75,7 @@ def pending(files: Sequence[Migration], applied: Mapping[int, str]) -> tuple[Mig
 
 async def may(session: Session) -> bool:
     """Whether this role migrates. On the appliance the portal's alone does."""
-    return bool(
-        await session.fetchval("SELECT has_schema_privilege(current_schema(), 'CREATE')")
-    )
+    return bool(await session.fetchval("SELECT has_schema_privilege(current_schema(), 'CREATE')"))
 
 
 async def settled(session: Session, files: Sequence[Migration]) -> None:

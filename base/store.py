@@ -254,9 +254,7 @@ class Store:
         )
         gone = await _emptied(lambda: self.execute(sent, float(KEEP_SENT_S), PURGE_BATCH))
         keys = "SELECT idempotency_purge($1, $2)"
-        return gone + await _emptied(
-            lambda: self.fetchval(keys, float(KEEP_KEYS_S), PURGE_BATCH)
-        )
+        return gone + await _emptied(lambda: self.fetchval(keys, float(KEEP_KEYS_S), PURGE_BATCH))
 
     # Locks ---------------------------------------------------------------------------------
 
@@ -325,7 +323,6 @@ class Store:
     async def _dedicated(self) -> Any:
         with _errors():
             return await _retry(lambda: asyncpg.connect(self._dsn, timeout=CONNECT_S))
-
 
 
 async def _emptied(some: Callable[[], Awaitable[int]]) -> int:

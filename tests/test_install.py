@@ -87,7 +87,7 @@ def test_what_takes_long_says_that_it_goes_on(tmp_path: Path) -> None:
     """Where there is no terminal, too: a line now and then, with what the log says last."""
     text = SCRIPT.read_text()
     names = ("say", "fail", "last_line", "quietly")
-    parts = [re.search(rf"^{name}\(\) {{.*?}}$", text, re.M | re.S) for name in names]
+    parts = [re.search(rf"^{name}\(\) {{.*?}}$", text, re.MULTILINE | re.DOTALL) for name in names]
     log = tmp_path / "log"
     work = "printf 'Collecting torch\\n  Downloading 3%%\\r  Downloading 97%%\\n\\n'; sleep 1.4"
     lines = [*(found[0] for found in parts if found), f"LOG={log}", "LIFE_S=1"]

@@ -116,9 +116,7 @@ class Place:
     def database(self) -> Database:
         """As root's restore reaches it: by the superuser."""
         before = ("env", "PGUSER=ai_infra")
-        return Database(
-            name=self.name, owner=OWNER, host=str(self.server), port="", before=before
-        )
+        return Database(name=self.name, owner=OWNER, host=str(self.server), port="", before=before)
 
 
 @pytest.fixture(scope="module")

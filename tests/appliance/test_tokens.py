@@ -90,7 +90,7 @@ async def test_the_agents_account_is_no_admin_at_the_portal(
         for scope in ("admin", "approvals:write", SESSION):
             with pytest.raises(ForbiddenError):
                 allow(agents, scope)
-        key = as_user(AGENTS, lambda: (auth.agents_secret(settings) or b"").decode())
+        key = as_user(AGENTS, (auth.agents_secret(settings) or b"").decode)
         for claims in ({"sub": owner.user_id, "sid": ADMIN_ID}, {"sub": store_id(), "local": True}):
             forged = jwt.encode({"exp": 4_000_000_000, **claims}, key, "HS256")
             with pytest.raises(UnauthenticatedError):
