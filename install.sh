@@ -8,7 +8,8 @@ Usage: ./install.sh [options]
 
   --local        install for this machine without systemd (the default without systemd or root)
   --appliance    install on this server: systemd, nginx, firewall, certificates (the default for
-                 root on Debian 12, Debian 13 and Ubuntu 24.04 with systemd)
+                 root on Debian 12, Debian 13 and Ubuntu 24.04 with systemd, unless root has a
+                 local installation already)
   --check        with --appliance: change nothing, say what would change
   --vars FILE    with --appliance: variables instead of questions; docs/install.md lists them
   --yes          ask nothing
