@@ -32,9 +32,6 @@ STATEMENT_S = 30.0
 CONNECT_S = 10.0
 RETRY_WAITS_S = (0.5, 5.0)
 LOCK_CHECK_S = 10.0
-KEEP_SENT_S = 86_400
-KEEP_KEYS_S = 7 * 86_400
-PURGE_BATCH = 1_000
 
 _LOST = (
     OSError,
@@ -248,13 +245,7 @@ class Store:
         """
         await self.fetchval("SELECT audit_logs_make_partitions()")
         await self.fetchval("SELECT api_usage_sum()")
-        sent = (
-            "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox"
-            " WHERE sent_at < NOW() - make_interval(secs => $1) LIMIT $2 FOR UPDATE SKIP LOCKED)"
-        )
-        gone = await _emptied(lambda: self.execute(sent, float(KEEP_SENT_S), PURGE_BATCH))
-        keys = "SELECT idempotency_purge($1, $2)"
-        return gone + await _emptied(lambda: self.fetchval(keys, float(KEEP_KEYS_S), PURGE_BATCH))
+        return await outbox.purge(self)
 
     # Locks ---------------------------------------------------------------------------------
 
@@ -323,15 +314,6 @@ class Store:
     async def _dedicated(self) -> Any:
         with _errors():
             return await _retry(lambda: asyncpg.connect(self._dsn, timeout=CONNECT_S))
-
-
-async def _emptied(some: Callable[[], Awaitable[int]]) -> int:
-    """How many went, a batch at a time until there are no more."""
-    gone = batch = await some()
-    while batch == PURGE_BATCH:
-        batch = await some()
-        gone += batch
-    return gone
 
 
 async def _codecs(connection: Any) -> None:

@@ -14,28 +14,27 @@ import hashlib
 import hmac
 import ipaddress
 import math
-import os
 import secrets
 import time
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Literal
 
 import jwt
 
 from base import modes, streams
-from base.errors import ForbiddenError, SettingsError, UnauthenticatedError
+from base.errors import ForbiddenError, UnauthenticatedError
 from base.limit import Limiter
 from base.settings import OWNER_EMAIL, Settings
 from base.store import Session, Store
+from portal import signing
 from portal.passwords import Passwords
 from portal.scopes import SCOPES
 from portal.trail import Trail, logged_in, logged_out, reused, user_made
 
 ALGORITHM = "HS256"
-SECRET, AGENTS_SECRET, PRIVATE = "jwt-secret", "agents-jwt-secret", 0o600
+SECRET, AGENTS_SECRET = "jwt-secret", "agents-jwt-secret"
 #: What the agents' account of the appliance may: look, and give work. Neither answers nor accounts.
 AGENTS_SCOPES = frozenset(SCOPES) - {"admin", "approvals:write"}
 ACCESS_S = 900
@@ -92,12 +91,12 @@ def secret(settings: Settings) -> bytes:
 
     Raises SettingsError for one that somebody else could have put there, or can read.
     """
-    return _kept(settings.secrets / SECRET, PRIVATE)
+    return signing.kept(settings.secrets / SECRET, signing.PRIVATE)
 
 
 def agents_secret(settings: Settings) -> bytes | None:
     """What the agents' account signs with, made at the first call. None in local mode."""
-    return _kept(settings.secrets / AGENTS_SECRET, modes.FILE) if modes.SHARED else None
+    return signing.kept(settings.secrets / AGENTS_SECRET, modes.FILE) if modes.SHARED else None
 
 
 def local_token(settings: Settings, *, ttl_s: float = LOCAL_S) -> str:
@@ -109,7 +108,7 @@ def local_token(settings: Settings, *, ttl_s: float = LOCAL_S) -> str:
     except PermissionError:
         if not modes.SHARED:
             raise
-        key = _kept(settings.secrets / AGENTS_SECRET, modes.FILE)
+        key = signing.kept(settings.secrets / AGENTS_SECRET, modes.FILE)
     return _sign(key, user_id=ADMIN_ID, session_id=None, ttl_s=ttl_s)
 
 
@@ -391,34 +390,8 @@ def _claims(token: str, key: bytes) -> dict[str, Any]:
     return found
 
 
-def _kept(path: Path, mode: int) -> bytes:
-    if not path.exists():
-        fresh = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-        fresh.touch(mode=mode)
-        fresh.write_bytes(secrets.token_hex(32).encode())
-        _link_once(fresh, path)
-    never = os.O_NOFOLLOW if modes.SHARED else 0
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | never), "rb") as file:
-        found, key = os.fstat(file.fileno()), file.read().strip()
-    if len(key) < 32:
-        raise SettingsError([f"{path} is too short to be a secret; delete it to get a new one"])
-    alone = os.geteuid() in {0, found.st_uid} and not found.st_mode & 0o077
-    if modes.SHARED and mode == PRIVATE and not alone:
-        raise SettingsError([f"{path} is not the portal's alone; delete it to get a new one"])
-    return key
-
-
 def _address(peer: str) -> str | None:
     try:
         return str(ipaddress.ip_address(peer))
     except ValueError:  # a Unix socket or a test client: no address to keep
         return None
-
-
-def _link_once(fresh: Path, path: Path) -> None:
-    try:
-        os.link(fresh, path)
-    except FileExistsError:
-        return
-    finally:
-        fresh.unlink()
