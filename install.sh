@@ -337,7 +337,7 @@ goodbye() {
     say "  watch    $OURS attach    (tmux: Ctrl+b n next window, Ctrl+b d leave)"
     say "  ask      $OURS ask 'What is in the workspace?'"
     say "  state    $OURS status"
-    say "  stop     $OURS down"
+    say "  stop     $OURS down    (start: $OURS up, also when the machine was restarted)"
 }
 
 # The address by which the person who is logged in reached this machine.

@@ -104,7 +104,9 @@ def store_id() -> str:
 
 
 def test_a_planted_secret_is_refused(settings: Settings) -> None:
-    """The agents' account may write in the folder: then the portal stops rather than believes."""
+    """The agents' account may write in the folder, where only the sticky bit says that it cannot
+    take another's place: without it the portal stops rather than believes.
+    """
     mine = as_user(PORTAL, lambda: secret(settings))
     assert as_user(PORTAL, lambda: secret(settings)) == mine
     path = settings.secrets / "jwt-secret"
@@ -114,6 +116,10 @@ def test_a_planted_secret_is_refused(settings: Settings) -> None:
         path.write_text("0" * 64)
         path.chmod(0o600)
 
+    settings.secrets.chmod(0o3770)
+    assert "not permitted" in as_user(AGENTS, planted)
+    assert as_user(PORTAL, lambda: secret(settings)) == mine
+    settings.secrets.chmod(0o2770)
     as_user(AGENTS, planted)
     assert "Error" in as_user(PORTAL, lambda: secret(settings))
 
