@@ -7,7 +7,6 @@ run: a seal names every run of them.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -95,10 +94,6 @@ def _extend(found: list[Span], row: dict[str, Any]) -> None:
     found.append(Span(first=first, last=seq, prev_hash=prev_hash, last_hash=row["hash"]))
 
 
-async def drop(tx: Session, month: str, sealed: dict[str, Any]) -> None:
+async def drop(tx: Session, month: str) -> None:
     """Drop a month that is sealed, and forget its events' ids. StoreError: it is being read."""
-    spans: Sequence[dict[str, Any]] = sealed["spans"]
-    await tx.execute(
-        "SELECT audit_logs_end_month($1, $2, $3)",
-        *(month, [span["first"] for span in spans], [span["last"] for span in spans]),
-    )
+    await tx.execute("SELECT audit_logs_end_month($1)", month)

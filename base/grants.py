@@ -66,7 +66,7 @@ MORE: Mapping[str, tuple[str, ...]] = {
         "USAGE ON SEQUENCE outbox_id_seq",
         "EXECUTE ON FUNCTION api_usage_sum()",
         "EXECUTE ON FUNCTION approvals_renew(uuid, integer)",
-        "EXECUTE ON FUNCTION audit_logs_end_month(text, bigint[], bigint[])",
+        "EXECUTE ON FUNCTION audit_logs_end_month(text)",
         "EXECUTE ON FUNCTION audit_logs_make_partitions(integer)",
         "EXECUTE ON FUNCTION idempotency_purge(double precision, integer)",
     ),

@@ -75,10 +75,9 @@ def pending(files: Sequence[Migration], rows: Sequence[dict[str, Any]]) -> tuple
     program reads.
     """
     applied = {row["number"]: row["checksum"] for row in rows}
-    own = number(metadata.version("ai-infrastructure"))
     for row in rows:
         since = row.get("since")
-        if row["number"] > len(files) and since is not None and own < number(since):
+        if row["number"] > len(files) and since is not None and number(_own()) < number(since):
             raise StoreError(
                 f"the database is at migration {max(applied):04}, newer than this program "
                 f"({len(files):04}): install version {since} or a newer one"
@@ -92,6 +91,10 @@ def pending(files: Sequence[Migration], rows: Sequence[dict[str, Any]]) -> tuple
 def number(version: str) -> tuple[int, ...]:
     """A version as it compares."""
     return tuple(int(part) for part in re.findall(r"\d+", version)[:4])
+
+
+def _own() -> str:
+    return metadata.version("ai-infrastructure")
 
 
 async def may(session: Session) -> bool:

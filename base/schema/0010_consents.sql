@@ -11,23 +11,21 @@ ALTER FUNCTION audit_logs_make_partitions(INTEGER)
 SECURITY DEFINER SET search_path = public, pg_temp;
 REVOKE EXECUTE ON FUNCTION audit_logs_make_partitions(INTEGER) FROM PUBLIC;
 
--- The log's oldest month ends, once its rows are sealed; never one that is not long past.
-CREATE FUNCTION audit_logs_end_month(month TEXT, first_seq BIGINT [], last_seq BIGINT [])
-RETURNS VOID LANGUAGE plpgsql
+-- A month of the log ends, once its rows are sealed; never one that is not a year past.
+CREATE FUNCTION audit_logs_end_month(month TEXT) RETURNS VOID LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = public, pg_temp SET lock_timeout = '5s' AS $$
 BEGIN
     IF month !~ '^audit_logs_y\d{4,}m\d\d$' OR NOT EXISTS (
         SELECT FROM pg_inherits
         WHERE inhparent = 'public.audit_logs'::regclass AND inhrelid = to_regclass(month)
-    ) OR to_date(substr(month, 12), '"y"YYYY"m"MM') >= NOW() - INTERVAL '2 months' THEN
+    ) OR to_date(substr(month, 12), '"y"YYYY"m"MM') >= NOW() - INTERVAL '1 year' THEN
         RAISE EXCEPTION 'no past month of the audit log: %', month;
     END IF;
+    EXECUTE format('DELETE FROM audit_chain USING %I AS old WHERE audit_chain.seq = old.seq', month);
     -- In two words: what the product itself takes away is no step of a migration.
     EXECUTE format('DROP %s %I', 'TABLE', month);
-    DELETE FROM audit_chain USING unnest(first_seq, last_seq) AS span (a, b)
-    WHERE seq BETWEEN span.a AND span.b;
 END $$;
-REVOKE EXECUTE ON FUNCTION audit_logs_end_month(TEXT, BIGINT [], BIGINT []) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION audit_logs_end_month(TEXT) FROM PUBLIC;
 
 -- Answers that nobody will ask for again; they are not for those who let them go to read.
 CREATE FUNCTION idempotency_purge(keep_s DOUBLE PRECISION, most INTEGER) RETURNS INTEGER

@@ -90,10 +90,9 @@ FORGED = [
     "SELECT response FROM idempotency",
     "UPDATE audit_logs SET actor_id = 'x'",
     "DELETE FROM audit_chain",
-    "SELECT audit_logs_end_month('consents', '{{}}', '{{}}')",
-    "SELECT audit_logs_end_month('audit_logs_default', '{{}}', '{{}}')",
-    f"SELECT audit_logs_end_month('audit_logs_y{datetime.now(UTC):%Y}m{datetime.now(UTC):%m}',"
-    " '{{}}', '{{}}')",
+    "SELECT audit_logs_end_month('consents')",
+    "SELECT audit_logs_end_month('audit_logs_default')",
+    f"SELECT audit_logs_end_month('audit_logs_y{datetime.now(UTC):%Y}m{datetime.now(UTC):%m}')",
     "DELETE FROM schema_migrations",
 ]
 
@@ -288,7 +287,7 @@ async def test_the_supervisor_and_the_keeper_do_their_work(
     async with ai.transaction() as tx:
         sealed = await audit_months.seal(tx, month)
         assert sealed["rows"] == 1
-        await audit_months.drop(tx, month, sealed)
+        await audit_months.drop(tx, month)
     assert month not in await audit_months.past(ai, 12)
     assert await ai.fetchval("SELECT count(*) FROM audit_chain") == 1
     keeper = await Store.open(place.dsn("ai-memory"))
