@@ -8,7 +8,8 @@ Usage: ./install.sh [options]
 
   --local        install for this machine without systemd (the default without systemd or root)
   --appliance    install on this server: systemd, nginx, firewall, certificates (the default for
-                 root on Debian 12, Debian 13 and Ubuntu 24.04 with systemd)
+                 root on Debian 12, Debian 13 and Ubuntu 24.04 with systemd, unless root has a
+                 local installation already)
   --check        with --appliance: change nothing, say what would change
   --vars FILE    with --appliance: variables instead of questions; docs/install.md lists them
   --yes          ask nothing
@@ -37,13 +38,19 @@ step() {
     printf '[%d/%d] %s\n' "$STEP" "$STEPS" "$*"
 }
 
-# Runs a slow command with its output in the log and a sign of life on the screen.
+# Runs a slow command with its output in the log and a sign of life on the screen: where there is
+# no terminal a line every LIFE_S seconds, with the last one of the log.
 quietly() {
-    local started=$SECONDS code=0
+    local started=$SECONDS told=$SECONDS code=0
     "$@" </dev/null >>"$LOG" 2>&1 &
     CHILD=$!
     while kill -0 "$CHILD" 2>/dev/null; do
-        if [ -t 1 ]; then printf '\r      %ds ' $((SECONDS - started)); fi
+        if [ -t 1 ]; then
+            printf '\r      %ds ' $((SECONDS - started))
+        elif [ $((SECONDS - told)) -ge "$LIFE_S" ]; then
+            told=$SECONDS
+            say "      $((SECONDS - started)) s, still at work: $(last_line)"
+        fi
         sleep 0.5
     done
     if [ -t 1 ]; then printf '\r            \r'; fi
@@ -54,6 +61,9 @@ quietly() {
         fail "this failed: $* (the whole log is in $LOG)"
     fi
 }
+
+# What the log says last, as much of it as fits a line.
+last_line() { tail -c 600 "$LOG" | tr '\r' '\n' | sed -n '/[^[:space:]]/h; ${x;s/^[[:space:]]*//;p}' | cut -c -90; }
 
 # Runs a command with its output indented.
 shown() {
@@ -201,6 +211,7 @@ look_at_torch() {
     local wanted report
     wanted=$(sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
     if [ -z "$wanted" ] || [ -e /proc/driver/nvidia/version ]; then return; fi
+    say "      looking which build of PyTorch pip's package index has"
     report=$(.venv/bin/python -m pip install --disable-pip-version-check --quiet --dry-run \
         --ignore-installed --no-deps --report - "$wanted" 2>>"$LOG") || return 0
     if grep -Eq '"(nvidia|cuda)-' <<<"$report"; then
@@ -326,7 +337,7 @@ goodbye() {
     say "  watch    $OURS attach    (tmux: Ctrl+b n next window, Ctrl+b d leave)"
     say "  ask      $OURS ask 'What is in the workspace?'"
     say "  state    $OURS status"
-    say "  stop     $OURS down"
+    say "  stop     $OURS down    (start: $OURS up, also when the machine was restarted)"
 }
 
 # The address by which the person who is logged in reached this machine.
@@ -442,7 +453,7 @@ fetch_source() {
 main() {
     local given=("$@")
     MODE="" CHECK=no VARS=""
-    STEP=0 STEPS=5 YES=no TASK=yes UNINSTALL=no PURGE=no COMMAND=ai-infra OURS=ai-infra CHILD="" STAGE="" LOG="" SCRATCH="" UPDATED=no
+    STEP=0 STEPS=5 YES=no TASK=yes UNINSTALL=no PURGE=no COMMAND=ai-infra OURS=ai-infra CHILD="" STAGE="" LOG="" SCRATCH="" UPDATED=no LIFE_S=10
     while [ $# -gt 0 ]; do
         case "$1" in
             --local) MODE=local ;;

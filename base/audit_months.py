@@ -7,7 +7,6 @@ run: a seal names every run of them.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -49,8 +48,14 @@ async def seal(tx: Session, month: str) -> dict[str, Any]:
     """
     found: list[Span] = []
     rows, last = 0, 0
+    first, end = _span(month)
+    # Of the log and not of the month's own table, which its reader may have no right to.
+    rows_of = (
+        f"{SELECT}audit_logs WHERE timestamp >= $2 AND timestamp < $3 AND seq > $1"
+        f" ORDER BY seq LIMIT {PAGE}"
+    )
     while True:
-        page = await tx.fetch(f"{SELECT}{month} WHERE seq > $1 ORDER BY seq LIMIT {PAGE}", last)
+        page = await tx.fetch(rows_of, last, first, end)
         for row in page:
             if not audit_chain.fits(row, row["seq"]):
                 raise ConflictError(f"{month} is not dropped: row {row['seq']} was tampered with")
@@ -68,6 +73,16 @@ async def seal(tx: Session, month: str) -> dict[str, Any]:
     }
 
 
+def _span(month: str) -> tuple[datetime, datetime]:
+    """Its first moment, and that of the next."""
+    match = _NAME.fullmatch(month)
+    if match is None:
+        raise ConflictError(f"{month} is no month of the audit log")
+    year, number = int(match[1]), int(match[2])
+    after = (year, number + 1) if number < 12 else (year + 1, 1)
+    return datetime(year, number, 1, tzinfo=UTC), datetime(*after, 1, tzinfo=UTC)
+
+
 def _extend(found: list[Span], row: dict[str, Any]) -> None:
     """Add a row to the last run, or begin the next."""
     seq, first, prev_hash = row["seq"], row["seq"], row["prev_hash"]
@@ -79,12 +94,6 @@ def _extend(found: list[Span], row: dict[str, Any]) -> None:
     found.append(Span(first=first, last=seq, prev_hash=prev_hash, last_hash=row["hash"]))
 
 
-async def drop(tx: Session, month: str, sealed: dict[str, Any]) -> None:
+async def drop(tx: Session, month: str) -> None:
     """Drop a month that is sealed, and forget its events' ids. StoreError: it is being read."""
-    await tx.execute("SET LOCAL lock_timeout = '5s'")
-    await tx.execute(f"DROP TABLE {month}")
-    spans: Sequence[dict[str, Any]] = sealed["spans"]
-    for span in spans:
-        await tx.execute(
-            "DELETE FROM audit_chain WHERE seq BETWEEN $1 AND $2", span["first"], span["last"]
-        )
+    await tx.execute("SELECT audit_logs_end_month($1)", month)

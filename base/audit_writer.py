@@ -202,7 +202,7 @@ class Writer:
                     seal = own_row(SEAL, "delete", details, month)
                     added = await add(tx, [seal], after=(self._seq, self._hash))
                     await tx.execute("RESET ROLE")
-                    await audit_months.drop(tx, month, details)
+                    await audit_months.drop(tx, month)
                 self._stand(added)
                 self.sign()
                 gone.append(month)

@@ -2,36 +2,53 @@
 
 A file is `NNNN_name.sql`, numbered from 1 without gaps, and is never edited once it was applied
 anywhere: the checksum of every applied file must still match.
+
+A database may be ahead of the program, as after an update that was rolled back: what only added to
+it is no hindrance. A file that takes something away says in its first line from which version on
+nobody reads it any more, and older programs refuse the database from then on:
+
+    -- contract: 0.4.0
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from base import log
+from base.deadline import Deadline
 from base.errors import AIError, StoreError
 
 if TYPE_CHECKING:
     from base.store import Session
 
 SCHEMA = Path(__file__).with_name("schema")
+#: How long one who may not migrate waits for the one who may; and between two looks.
+WAIT_S, LOOK_S = 90.0, 0.2
 _logger = log.get("migrations")
+CONTRACT = re.compile(r"-- contract: (\d+(?:\.\d+)*)\s*")
 _NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migration:
-    """One file. `checksum` is the SHA-256 of its bytes, in hex."""
+    """One file. `checksum` is the SHA-256 of its bytes, in hex; `since`: of its contract."""
 
     number: int
     name: str
     checksum: str
     sql: str
+
+    @property
+    def since(self) -> str | None:
+        found = CONTRACT.match(self.sql)
+        return found[1] if found else None
 
 
 def read(folder: Path = SCHEMA) -> tuple[Migration, ...]:
@@ -51,22 +68,59 @@ def read(folder: Path = SCHEMA) -> tuple[Migration, ...]:
     return tuple(found)
 
 
-def pending(files: Sequence[Migration], applied: Mapping[int, str]) -> tuple[Migration, ...]:
-    """What is left to apply; `applied` maps a number to the checksum it had then.
+def pending(files: Sequence[Migration], rows: Sequence[dict[str, Any]]) -> tuple[Migration, ...]:
+    """What is left to apply; `rows`: of schema_migrations.
 
-    Raises StoreError when an applied file was edited, or the database knows numbers that the
-    program does not (it was made by a newer version).
+    Raises StoreError when an applied file was edited, or a newer version has taken away what this
+    program reads.
     """
-    unknown = sorted(set(applied) - {file.number for file in files})
-    if unknown:
-        raise StoreError(
-            f"the database is at migration {unknown[-1]:04}, newer than this program "
-            f"({len(files):04}): install the newer version"
-        )
+    applied = {row["number"]: row["checksum"] for row in rows}
+    for row in rows:
+        since = row.get("since")
+        if row["number"] > len(files) and since is not None and number(_own()) < number(since):
+            raise StoreError(
+                f"the database is at migration {max(applied):04}, newer than this program "
+                f"({len(files):04}): install version {since} or a newer one"
+            )
     for file in files:
         if applied.get(file.number, file.checksum) != file.checksum:
             raise StoreError(f"migration {file.name} was edited after it was applied: restore it")
     return tuple(file for file in files if file.number not in applied)
+
+
+def number(version: str) -> tuple[int, ...]:
+    """A version as it compares."""
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:4])
+
+
+def _own() -> str:
+    return metadata.version("ai-infrastructure")
+
+
+async def may(session: Session) -> bool:
+    """Whether this role migrates. On the appliance the portal's alone does."""
+    return bool(await session.fetchval("SELECT has_schema_privilege(current_schema(), 'CREATE')"))
+
+
+async def settled(session: Session, files: Sequence[Migration]) -> None:
+    """Wait until the one who may has migrated. Raises StoreError when that does not come."""
+    deadline = Deadline.after(WAIT_S)
+    while not await _current(session, files):
+        if deadline.passed:
+            raise StoreError(
+                "the database is not at this version, and this account may not migrate it: "
+                "start the portal, systemctl start ai-api"
+            )
+        await asyncio.sleep(LOOK_S)
+    # Its lock is held until its grants are made, too.
+    await session.execute("SELECT pg_advisory_lock_shared(hashtextextended('migrations', 0))")
+
+
+async def _current(session: Session, files: Sequence[Migration]) -> bool:
+    readable = "SELECT has_table_privilege(to_regclass('schema_migrations'), 'SELECT')"
+    if not await session.fetchval(readable):
+        return False
+    return not pending(files, await session.fetch("SELECT * FROM schema_migrations"))
 
 
 async def apply(session: Session, files: Sequence[Migration]) -> list[str]:
@@ -81,15 +135,21 @@ async def apply(session: Session, files: Sequence[Migration]) -> list[str]:
         " name TEXT NOT NULL, checksum TEXT NOT NULL,"
         " applied_at TIMESTAMPTZ NOT NULL DEFAULT NOW())"
     )
-    rows = await session.fetch("SELECT number, checksum FROM schema_migrations")
-    todo = pending(files, {row["number"]: row["checksum"] for row in rows})
+    there = (
+        "SELECT TRUE FROM pg_attribute WHERE attname = 'since'"
+        " AND attrelid = 'schema_migrations'::regclass"
+    )
+    if not await session.fetchval(there):  # a look does not wait for a dump, an ALTER would
+        await session.execute("ALTER TABLE schema_migrations ADD COLUMN since TEXT")
+    todo = pending(files, await session.fetch("SELECT * FROM schema_migrations"))
     for file in todo:
         try:
             async with session.transaction():
                 await session.execute(file.sql)
                 await session.execute(
-                    "INSERT INTO schema_migrations (number, name, checksum) VALUES ($1, $2, $3)",
-                    *(file.number, file.name, file.checksum),
+                    "INSERT INTO schema_migrations (number, name, checksum, since)"
+                    " VALUES ($1, $2, $3, $4)",
+                    *(file.number, file.name, file.checksum, file.since),
                 )
         except AIError as error:
             raise StoreError(f"migration {file.name} failed and was undone: {error}") from error

@@ -18,9 +18,11 @@ from base.errors import ConflictError, InputError, NotFoundError
 from base.messages import Effort, Message, Type, encode
 
 if TYPE_CHECKING:
-    from base.store import Row, Session
+    from base.store import Row, Session, Store
 
 KEY_MAX_CHARS = 255
+KEEP_SENT_S, KEEP_KEYS_S = 86_400.0, 7 * 86_400.0
+PURGE_BATCH = 1_000
 HTTP_ACCEPTED = 202
 
 
@@ -147,6 +149,29 @@ async def relay(tx: Session, bus: Wire, limit: int) -> int:
         ids = [row["id"] for row in rows]
         await tx.execute("UPDATE outbox SET sent_at = NOW() WHERE id = ANY($1)", ids)
     return len(rows)
+
+
+async def purge(store: Store) -> int:
+    """Let go of what was sent long ago, and of the answers that keys got; rows deleted."""
+
+    async def sent() -> int:
+        return await store.execute(
+            "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE"
+            " sent_at < NOW() - make_interval(secs => $1) LIMIT $2 FOR UPDATE SKIP LOCKED)",
+            *(KEEP_SENT_S, PURGE_BATCH),
+        )
+
+    async def answers() -> int:
+        sql = "SELECT idempotency_purge($1, $2)"
+        return int(await store.fetchval(sql, KEEP_KEYS_S, PURGE_BATCH))
+
+    gone = 0
+    for some in (sent, answers):
+        while batch := await some():
+            gone += batch
+            if batch < PURGE_BATCH:
+                break
+    return gone
 
 
 def storable(text: str, what: str) -> str:

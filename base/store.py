@@ -19,7 +19,7 @@ from typing import Any, NoReturn, TypeVar
 
 import asyncpg
 
-from base import log, migrations, outbox
+from base import grants, log, migrations, outbox
 from base.errors import AIError, ConflictError, InputError, StoreError
 from base.messages import Message, encode
 from base.outbox import Accepted, Request, Wire
@@ -32,9 +32,6 @@ STATEMENT_S = 30.0
 CONNECT_S = 10.0
 RETRY_WAITS_S = (0.5, 5.0)
 LOCK_CHECK_S = 10.0
-KEEP_SENT_S = 86_400
-KEEP_KEYS_S = 7 * 86_400
-PURGE_BATCH = 1_000
 
 _LOST = (
     OSError,
@@ -223,12 +220,20 @@ class Store:
         """Bring the database to the newest schema; names of the files applied now.
 
         Safe in many processes at once: one works, the others wait for it. A file is applied
-        wholly or not at all. Raises StoreError when it fails, or an applied file was edited.
+        wholly or not at all. Where our role may not, waits for the one that may: see base/grants.
+        Raises StoreError when it fails, or an applied file was edited.
         """
         files = migrations.read(folder)
         connection = await self._dedicated()
+        session = Session(connection)
         try:
-            return await migrations.apply(Session(connection), files)
+            if not await migrations.may(session):
+                await migrations.settled(session, files)
+                return []
+            done = await migrations.apply(session, files)
+            if folder == migrations.SCHEMA:
+                await grants.apply(session)
+            return done
         finally:
             await connection.close(timeout=CONNECT_S)
 
@@ -239,9 +244,8 @@ class Store:
         be called now and then (hourly); safe in many processes at once.
         """
         await self.fetchval("SELECT audit_logs_make_partitions()")
-        await self.execute("REFRESH MATERIALIZED VIEW CONCURRENTLY api_usage_daily")
-        gone = await self._purge("outbox", "id", "sent_at", KEEP_SENT_S)
-        return gone + await self._purge("idempotency", "ctid", "created_at", KEEP_KEYS_S)
+        await self.fetchval("SELECT api_usage_sum()")
+        return await outbox.purge(self)
 
     # Locks ---------------------------------------------------------------------------------
 
@@ -310,18 +314,6 @@ class Store:
     async def _dedicated(self) -> Any:
         with _errors():
             return await _retry(lambda: asyncpg.connect(self._dsn, timeout=CONNECT_S))
-
-    async def _purge(self, table: str, key: str, since: str, keep_s: float) -> int:
-        sql = (
-            f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table}"
-            f" WHERE {since} < NOW() - make_interval(secs => $1) LIMIT $2"
-            " FOR UPDATE SKIP LOCKED)"
-        )
-        gone = batch = await self.execute(sql, float(keep_s), PURGE_BATCH)
-        while batch == PURGE_BATCH:
-            batch = await self.execute(sql, float(keep_s), PURGE_BATCH)
-            gone += batch
-        return gone
 
 
 async def _codecs(connection: Any) -> None:

@@ -42,7 +42,10 @@ ABOUT = {
 }
 #: The system's own: changed together with what they open, never from a page.
 OWN = frozenset(
-    {secrets.POSTGRES, secrets.REDIS_PASSWORD, secrets.AWS_CREDENTIALS, "jwt-secret", "audit-key"}
+    {
+        *(secrets.POSTGRES, secrets.REDIS_PASSWORD, secrets.AWS_CREDENTIALS),
+        *("jwt-secret", "agents-jwt-secret", "audit-key"),
+    }
 )
 TRIED = frozenset({secrets.ANTHROPIC_API_KEY, OPENAI_API_KEY})
 TRY_S = 20.0

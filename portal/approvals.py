@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from base import streams
-from base.approvals import Approval
-from base.errors import AIError, BusError, NotFoundError
+from base import policy, streams
+from base.approvals import Approval, binding
+from base.errors import AIError, BusError, ConflictError, NotFoundError
 from base.messages import UNPAID_PROVIDER, Wire
+from base.terminal import clipped, visible
 from base.verbs import TOOL
 from portal.auth import Caller
 from portal.desk import Desk
@@ -19,6 +20,7 @@ _COLUMNS = (
     f"id, request, binding, {_NOW} AS status, risk, sentence, created_at, expires_at, decided_at,"
     " decided_by, decided_via, decided_why"
 )
+LINE_CHARS = 400
 #: An admin may see every approval, anybody else those of their own tasks.
 _SEEN = "($1::uuid IS NULL OR user_id = $1)"
 
@@ -40,7 +42,7 @@ async def approvals(
         " AND starts_with(id::text, $3) ORDER BY created_at DESC, id LIMIT $4",
         *(_seer(caller), every, prefix.lower(), limit + 1),
     )
-    found = [Approval.model_validate(row) for row in rows]
+    found = [_read(row) for row in rows]
     return Approvals(approvals=found[:limit], more=len(found) > limit)
 
 
@@ -104,7 +106,7 @@ async def answered(
         " ORDER BY created_at DESC, id DESC LIMIT $4",
         *(_seer(caller), before, last, limit + 1),
     )
-    found = [Approval.model_validate(row) for row in rows[:limit]]
+    found = [_read(row) for row in rows[:limit]]
     ids = {one.request.user_id for one in found} | {one.decided_by or "" for one in found}
     people = await desk.store.fetch(
         "SELECT id, email FROM users WHERE id::text = ANY($1)", list(ids)
@@ -136,7 +138,7 @@ async def approval(desk: Desk, caller: Caller, approval_id: str) -> Approval:
     if row is None:
         await desk.missing(caller, "approvals", identity(approval_id, "approval"))
         raise NotFoundError(f"no approval {approval_id}")
-    return Approval.model_validate(row)
+    return _read(row)
 
 
 async def of_requests(desk: Desk, caller: Caller, root_ids: list[str]) -> list[Approval]:
@@ -147,7 +149,7 @@ async def of_requests(desk: Desk, caller: Caller, root_ids: list[str]) -> list[A
         " ORDER BY created_at, id",
         *(caller.user_id, root_ids),
     )
-    return [Approval.model_validate(row) for row in rows]
+    return [_read(row) for row in rows]
 
 
 async def decide(
@@ -194,16 +196,34 @@ async def decide(
     return Approval.model_validate(answer)
 
 
+def _read(row: Any) -> Approval:
+    """One row. The sentence about a verb of the broker names what is asked, whoever wrote it."""
+    found = Approval.model_validate(row)
+    line = clipped(visible(" ".join(found.request.argv)), LINE_CHARS)
+    if found.request.tool != TOOL or line in found.sentence:
+        return found
+    said = f"{visible(found.request.agent)} wants to have the server do `{line}`."
+    return found.model_copy(update={"sentence": said})
+
+
 def _seer(caller: Caller) -> str | None:
     return None if caller.admin else caller.user_id
 
 
 async def _consent(desk: Desk, caller: Caller, found: Approval) -> None:
-    """The person's own yes to a verb of the broker, which looks for it. See the schema."""
+    """The person's own yes to a verb of the broker, which looks for it. See the schema.
+
+    It is a yes to the words that they were shown: raises ConflictError where the record binds
+    others.
+    """
+    if binding(found.request) != found.binding:
+        raise ConflictError("the record of this request was changed: it cannot be approved")
     await desk.store.execute(
-        "INSERT INTO consents (approval_id, user_id, binding) VALUES ($1, $2, $3)"
+        "INSERT INTO consents (approval_id, user_id, binding, expires_at)"
+        " VALUES ($1, $2, $3, NOW() + make_interval(secs => $4))"
         " ON CONFLICT (approval_id) DO NOTHING",
         *(found.id, caller.user_id, found.binding),
+        policy.load(desk.settings).expires_s,
     )
 
 

@@ -4,7 +4,8 @@ An access token (JWT, HS256, 15 min) names a row of `sessions`, so that logging 
 the row ends it at once. The row holds only a hash of the secret that renews it: a refresh token
 (programs) or a cookie (pages). A refresh token is used up by its use; one that comes again ends
 the session. An API token is a row of `api_tokens`. The owner of the machine needs no row:
-`local_token` signs with the secret file, which only the owner can read.
+`local_token` signs with the secret file, which only the owner can read. On the appliance that is
+the portal's account, and root; the agents' account has a secret of its own, which says less.
 """
 
 from __future__ import annotations
@@ -13,26 +14,29 @@ import hashlib
 import hmac
 import ipaddress
 import math
-import os
 import secrets
 import time
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Literal
 
 import jwt
 
 from base import modes, streams
-from base.errors import ForbiddenError, SettingsError, UnauthenticatedError
+from base.errors import ForbiddenError, UnauthenticatedError
 from base.limit import Limiter
 from base.settings import OWNER_EMAIL, Settings
 from base.store import Session, Store
+from portal import signing
 from portal.passwords import Passwords
+from portal.scopes import SCOPES
 from portal.trail import Trail, logged_in, logged_out, reused, user_made
 
 ALGORITHM = "HS256"
+SECRET, AGENTS_SECRET = "jwt-secret", "agents-jwt-secret"
+#: What the agents' account of the appliance may: look, and give work. Neither answers nor accounts.
+AGENTS_SCOPES = frozenset(SCOPES) - {"admin", "approvals:write"}
 ACCESS_S = 900
 LOCAL_S = 3600
 SESSION_DAYS = 30
@@ -83,22 +87,29 @@ class Grant:
 
 
 def secret(settings: Settings) -> bytes:
-    """The signing secret, made at the first call (mode 0600); the first of two racers wins."""
-    path = settings.secrets / "jwt-secret"
-    if not path.exists():
-        fresh = path.with_name(f"jwt-secret.{os.getpid()}.{secrets.token_hex(4)}")
-        fresh.touch(mode=modes.FILE)
-        fresh.write_bytes(secrets.token_hex(32).encode())
-        _link_once(fresh, path)
-    key = path.read_bytes().strip()
-    if len(key) < 32:
-        raise SettingsError([f"{path} is too short to be a secret; delete it to get a new one"])
-    return key
+    """The signing secret, made at the first call (mode 0600); the first of two racers wins.
+
+    Raises SettingsError for one that somebody else could have put there, or can read.
+    """
+    return signing.kept(settings.secrets / SECRET, signing.PRIVATE)
+
+
+def agents_secret(settings: Settings) -> bytes | None:
+    """What the agents' account signs with, made at the first call. None in local mode."""
+    return signing.kept(settings.secrets / AGENTS_SECRET, modes.FILE) if modes.SHARED else None
 
 
 def local_token(settings: Settings, *, ttl_s: float = LOCAL_S) -> str:
-    """A short-lived admin token for the OS user who owns the home. Needs no database."""
-    return _sign(secret(settings), user_id=ADMIN_ID, session_id=None, ttl_s=ttl_s)
+    """A short-lived admin token for the OS user who owns the home; for the agents' account of the
+    appliance one with `AGENTS_SCOPES`. Needs no database.
+    """
+    try:
+        key = secret(settings)
+    except PermissionError:
+        if not modes.SHARED:
+            raise
+        key = signing.kept(settings.secrets / AGENTS_SECRET, modes.FILE)
+    return _sign(key, user_id=ADMIN_ID, session_id=None, ttl_s=ttl_s)
 
 
 class Auth:
@@ -107,6 +118,7 @@ class Auth:
     def __init__(self, settings: Settings, store: Store, limiter: Limiter, trail: Trail) -> None:
         self.passwords = Passwords(limiter, trail)
         self._key = secret(settings)
+        self._agents_key = agents_secret(settings)
         self._store = store
 
     async def ensure_admin(self) -> None:
@@ -224,10 +236,16 @@ class Auth:
         """Who an access token or an API token stands for."""
         if token.startswith(API_TOKEN):
             return await self._by_api_token(token)
+        scopes = None
         try:
-            claims = jwt.decode(
-                token, self._key, algorithms=[ALGORITHM], options={"require": ["exp", "sub"]}
-            )
+            try:
+                claims = _claims(token, self._key)
+            except jwt.InvalidSignatureError:
+                if self._agents_key is None:
+                    raise
+                claims, scopes = _claims(token, self._agents_key), AGENTS_SCOPES
+                if claims.get("sub") != ADMIN_ID or claims.get("sid"):
+                    raise
             user_id = str(uuid.UUID(claims["sub"]))
             session_id = str(uuid.UUID(claims["sid"])) if claims.get("sid") else None
         except jwt.ExpiredSignatureError as error:
@@ -253,7 +271,8 @@ class Auth:
             role="admin" if local else row["role"],
             session_id=session_id,
             expires_at_s=float(claims["exp"]),
-            local=local,
+            local=local and scopes is None,
+            scopes=scopes,
         )
 
     async def by_cookie(self, cookie: str, *, peer: str = "") -> Caller:
@@ -364,17 +383,15 @@ def _sign(key: bytes, *, user_id: str, session_id: str | None, ttl_s: float) -> 
     return jwt.encode(claims, key, algorithm=ALGORITHM)
 
 
+def _claims(token: str, key: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = jwt.decode(
+        token, key, algorithms=[ALGORITHM], options={"require": ["exp", "sub"]}
+    )
+    return found
+
+
 def _address(peer: str) -> str | None:
     try:
         return str(ipaddress.ip_address(peer))
     except ValueError:  # a Unix socket or a test client: no address to keep
         return None
-
-
-def _link_once(fresh: Path, path: Path) -> None:
-    try:
-        os.link(fresh, path)
-    except FileExistsError:
-        return
-    finally:
-        fresh.unlink()

@@ -15,6 +15,7 @@ from base.settings import Settings
 from portal.cli_client import EXIT_FAILED, EXIT_USAGE, settings, show, stop
 from portal.kept import Kept, kept
 
+RESTART = "systemctl restart ai-infrastructure.target"
 DAY_S, HOUR_S, MINUTE_S = 86_400, 3_600, 60
 
 app = typer.Typer(no_args_is_help=True, help="Secrets: list, set, remove. Never shows a value.")
@@ -44,6 +45,8 @@ def set_(name: Annotated[str, typer.Argument(help="Such as anthropic-api-key.")]
             value = typer.prompt(f"{name} (not shown)", hide_input=True, err=True)
         else:
             value = sys.stdin.buffer.read(secrets_files.MAX_BYTES + 1).decode()
+        rehearsed = name == secrets.ANTHROPIC_API_KEY and config.anthropic_base_url is None
+        first = rehearsed and _source(config, name) == "none"
         path = secrets_files.put(config.secrets, name, value)
     except UnicodeDecodeError:
         stop("standard input is no UTF-8 text", EXIT_USAGE)
@@ -52,6 +55,9 @@ def set_(name: Annotated[str, typer.Argument(help="Such as anthropic-api-key.")]
     typer.echo(f"{name} is kept in {path}")
     if name == secrets.ANTHROPIC_API_KEY and os.environ.get("ANTHROPIC_API_KEY"):
         typer.echo("note: ANTHROPIC_API_KEY in this shell's environment goes before the file")
+    if first:
+        how = "ai-infra down; ai-infra up" if config.broker is None else RESTART
+        typer.echo(f"the rehearsal model answers until the next start: {how}")
     where = _source(config, name)
     if where != "file":
         typer.echo(f"note: {where} goes before the file")

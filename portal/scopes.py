@@ -34,6 +34,8 @@ def allow(caller: Caller, scope: str) -> None:
     """Raises ForbiddenError when the caller came with an API token that has not this scope."""
     if caller.scopes is None or scope == ANY or scope in caller.scopes:
         return
+    if caller.token_id is None:  # the agents' account of the appliance, see portal/auth.py
+        raise ForbiddenError("the account of the agents may not do this: sudo ai-infra, as root")
     if scope not in SCOPES:
         raise ForbiddenError("no API token may do this: log in")
     raise ForbiddenError(f"this API token has not the scope {scope}")

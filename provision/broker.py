@@ -156,7 +156,10 @@ class Broker:
         """
         given = None
         if deed.by.agent is not None:
-            given = await leave.find(self._store, verb.name, request, deed.by, verb.approval)
+            given = await leave.find(
+                *(self._store, verb.name, request, deed.by, verb.approval),
+                rules_give=self._rules.automatic(verb.name),
+            )
             deed.root_id = given.request.root_id
         async with self._in_turn(deed, say) if verb.alone else nullcontext():
             try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -19,8 +19,9 @@ from base.errors import ConflictError, InputError, NotFoundError
 from base.verbs import By
 from base.verbs_outside import DnsRemove, DnsSet, record_name
 from provision.box import Box
-from provision.cloudflare import PAGE, Cloudflare, Zone
+from provision.cloudflare import PAGE, Cloudflare, Zone, opened
 from provision.dns_records import Change, Record, alike, difference, read, remaining, wanted
+from provision.verb import Request, Tell, Verb
 
 
 class Entry(BaseModel, frozen=True):
@@ -222,3 +223,23 @@ def answer(intent: Intent, entry: Entry | None) -> dict[str, Any]:
         "steps": steps(intent),
         "records": [str(record) for record in intent.after],
     }
+
+
+def changing(
+    name: str, request: type[Request], intend: Callable[[Dns, Request], Awaitable[Intent]]
+) -> Verb[Request]:
+    """The verb that makes the change which `intend` finds is to be made."""
+
+    async def plan(asked: Request, box: Box) -> list[str]:
+        async with opened(box) as cloud:
+            return steps(await intend(Dns(box, cloud), asked))
+
+    async def run(asked: Request, box: Box, by: By, tell: Tell) -> dict[str, Any]:
+        async with opened(box, tell) as cloud:
+            dns = Dns(box, cloud)
+            intent = await intend(dns, asked)
+            for step in steps(intent):
+                await tell(step)
+            return answer(intent, await dns.make(intent, by))
+
+    return Verb(name=name, request=request, approval="admin", plan=plan, run=run)

@@ -13,7 +13,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-CONTRACT = re.compile(r"-- contract: (\d+(?:\.\d+)*)\s*")
+from base.migrations import CONTRACT, number
+
 #: What an older program may trip over.
 TAKES = re.compile(
     r"\b(DROP\s+(TABLE|COLUMN|VIEW|MATERIALIZED\s+VIEW|FUNCTION|TYPE)|RENAME\s+(COLUMN|TO)"
@@ -41,10 +42,6 @@ def faults(old: Mapping[str, str], new: Mapping[str, str], version: str) -> list
         words = " ".join(told[0].split())
         if since is None:
             found.append(f"{name} takes something away ({words}): roll-back would be impossible")
-        elif _number(version) < _number(since[1]):
+        elif number(version) < number(since[1]):
             found.append(f"{name} takes away what {version} reads: update to {since[1]} first")
     return found
-
-
-def _number(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:4])

@@ -3,7 +3,8 @@
 The broker reads and uses it itself, in PostgreSQL, so that what an agent's process says of it
 counts for nothing: it must be approved, in time, unused, of this agent and task, bound to these
 words, asked at the level that the verb needs, and given by one who may, whose own yes the portal
-has written down beside it.
+has written down beside it. The agents' account writes approvals and cannot write that yes, so once
+and in time are counted there.
 """
 
 from __future__ import annotations
@@ -28,8 +29,12 @@ COLUMNS = (
 RANKS: dict[Rule, int] = {"admin": ELEVATED, "person": PRIVILEGED}
 
 
-async def find(store: Store, verb: str, request: Ask, by: By, rule: Rule) -> Approval:
-    """The approval that `by` names, which holds now. Raises ForbiddenError with the reason."""
+async def find(
+    store: Store, verb: str, request: Ask, by: By, rule: Rule, *, rules_give: bool = False
+) -> Approval:
+    """The approval that `by` names, which holds now. rules_give: one by a rule of approvals.toml,
+    for which the agents' account alone vouches, counts too. Raises ForbiddenError with the reason.
+    """
     if by.approval_id is None:
         raise ForbiddenError(f"{verb} needs a person's leave when an agent asks: ask for it first")
     found = await _read(store, by.approval_id)
@@ -44,10 +49,14 @@ async def find(store: Store, verb: str, request: Ask, by: By, rule: Rule) -> App
         consent = await store.fetchval(
             "SELECT TRUE FROM consents JOIN users ON users.id = consents.user_id"
             " WHERE approval_id = $1 AND binding = $2 AND users.id::text = $3"
-            " AND role = 'admin' AND is_active",
+            " AND role = 'admin' AND is_active"
+            " AND used_at IS NULL AND expires_at > clock_timestamp()",
             *(found.id, found.binding, found.decided_by),
         )
-        fault = None if consent else "no admin gave it in the portal or by the command"
+        if not consent:
+            fault = "no admin gave it in the portal or by the command, or that yes is used or over"
+    elif fault is None and not rules_give:
+        fault = "no rule gives a verb here: broker.toml, verbs, automatic"
     if fault is not None:
         raise ForbiddenError(f"the approval does not hold: {fault}")
     return found
@@ -85,13 +94,20 @@ def objection(
 
 async def use(store: Store, found: Approval) -> None:
     """Use it up. Raises ForbiddenError when something else was quicker."""
-    used = await store.execute(
-        "UPDATE approvals SET status = 'used' WHERE id = $1 AND status = 'approved'"
-        " AND expires_at > clock_timestamp() AND binding = $2",
-        *(found.id, found.binding),
-    )
-    if used != 1:
-        raise ForbiddenError("the approval does not hold: it was used or expired meanwhile")
+    async with store.transaction() as tx:
+        used = await tx.execute(
+            "UPDATE approvals SET status = 'used' WHERE id = $1 AND status = 'approved'"
+            " AND expires_at > clock_timestamp() AND binding = $2",
+            *(found.id, found.binding),
+        )
+        if used and found.decided_via != "policy":
+            used = await tx.execute(
+                "UPDATE consents SET used_at = clock_timestamp() WHERE approval_id = $1"
+                " AND binding = $2 AND used_at IS NULL AND expires_at > clock_timestamp()",
+                *(found.id, found.binding),
+            )
+        if used != 1:
+            raise ForbiddenError("the approval does not hold: it was used or expired meanwhile")
 
 
 async def _read(store: Store, approval_id: str) -> Approval | None:

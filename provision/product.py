@@ -27,7 +27,8 @@ from provision.box import Box
 
 OPT = Path("/opt/ai-infra")
 UNITS = Path("/etc/systemd/system")
-ACCOUNT = "ai"
+#: Whose role owns the record: see base/grants.py.
+ACCOUNT = "ai-api"
 #: In the order of a start; the broker, which may be doing this, comes after it all.
 PROGRAMS = (
     "ai-memory", "ai-workers@1", "ai-rehearsal", "ai-api", "ai-agents", "ai-supervisor",

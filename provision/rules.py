@@ -57,12 +57,15 @@ class Peers(BaseModel):
 
 
 class Rule(BaseModel):
-    """What the file says about one verb; None: as the verb says itself."""
+    """What the file says about one verb; None: as the verb says itself. automatic: an agent may
+    get leave for it by a rule of approvals.toml, of which the agents' account tells.
+    """
 
     model_config = STRICT
 
     enabled: bool = True
     approval: Approval | None = None
+    automatic: bool = False
     deadline_s: float | None = Field(default=None, gt=0, le=86_400)
 
 
@@ -121,6 +124,10 @@ class Rules(BaseModel):
     def enabled(self, name: str) -> bool:
         """Whether the file lets anybody ask for it."""
         return name not in self.verbs or self.verbs[name].enabled
+
+    def automatic(self, name: str) -> bool:
+        """Whether a rule of approvals.toml may give an agent leave for it."""
+        return name in self.verbs and self.verbs[name].automatic
 
 
 def load(path: Path, box: Box = Box()) -> Rules:

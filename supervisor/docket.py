@@ -97,12 +97,8 @@ async def add(
 
 async def renew(tx: Session, found: Approval, epoch: int) -> Approval:
     """The same call asks again under a newer epoch."""
-    row = await tx.fetchrow(
-        "UPDATE approvals SET request = jsonb_set(request, '{epoch}', to_jsonb($2::integer))"
-        f" WHERE id = $1 RETURNING {COLUMNS}",
-        *(found.id, epoch),
-    )
-    return found if row is None else approval(row)
+    await tx.execute("SELECT approvals_renew($1, $2)", found.id, epoch)
+    return await find(tx, found.id) or found
 
 
 async def decide(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -80,6 +81,21 @@ def test_a_script_that_did_not_arrive_whole_runs_nothing(
             ["/bin/bash"], input=script, env=bare, cwd=folder, capture_output=True, check=False
         ).stdout
     ), "whole, it would have run"
+
+
+def test_what_takes_long_says_that_it_goes_on(tmp_path: Path) -> None:
+    """Where there is no terminal, too: a line now and then, with what the log says last."""
+    text = SCRIPT.read_text()
+    names = ("say", "fail", "last_line", "quietly")
+    parts = [re.search(rf"^{name}\(\) {{.*?}}$", text, re.MULTILINE | re.DOTALL) for name in names]
+    log = tmp_path / "log"
+    work = "printf 'Collecting torch\\n  Downloading 3%%\\r  Downloading 97%%\\n\\n'; sleep 1.4"
+    lines = [*(found[0] for found in parts if found), f"LOG={log}", "LIFE_S=1"]
+    script = "\n".join([*lines, f'quietly sh -c "{work}"', "echo done"])
+    done = subprocess.run(
+        ["/bin/bash", "-eu", "-c", script], capture_output=True, text=True, check=True, timeout=20
+    )
+    assert done.stdout.splitlines() == ["      1 s, still at work: Downloading 97%", "done"]
 
 
 def test_help_and_wrong_usage(bare: dict[str, str]) -> None:

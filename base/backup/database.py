@@ -21,18 +21,22 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from base.backup.command import PATH, Done, end, run
 from base.deadline import Deadline
 from base.errors import BackupError, SettingsError
+from base.grants import TABLES
 from base.settings import Settings
 
 DEBIAN = Path("/usr/lib/postgresql")
 START_S, SQL_S, LONG_S = 60.0, 120.0, 3 * 3600.0
 ROOT = Path(__file__).resolve().parent.parent.parent
-#: Of migration 0003: what is granted to it is in the dump, and roles are not.
+#: Of migration 0003.
 AUDIT_ROLE = "ai_infra_audit"
-MAKE_ROLE = f"""
-DO $$ BEGIN
-    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{AUDIT_ROLE}') THEN
-        CREATE ROLE {AUDIT_ROLE} NOLOGIN NOINHERIT;
-    END IF;
+#: What is granted to roles is in the dump, and the roles are not: elsewhere they stand empty.
+MAKE_ROLES = f"""
+DO $$ DECLARE name TEXT; BEGIN
+    FOREACH name IN ARRAY ARRAY[{", ".join(f"'{role}'" for role in TABLES)}] LOOP
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN
+            EXECUTE format('CREATE ROLE %I NOLOGIN NOINHERIT', name);
+        END IF;
+    END LOOP;
 END $$;
 GRANT {AUDIT_ROLE} TO {{owner}};
 """
@@ -173,7 +177,7 @@ class Database:
     async def load(self, place: Path, name: str) -> None:
         """Into the new database `name`, all or nothing. Raises BackupError."""
         tools, owner = await self._tools(), await self._owner()
-        made = await self.sql(MAKE_ROLE.format(owner=owner) + "SELECT 1;", "postgres", check=False)
+        made = await self.sql(MAKE_ROLES.format(owner=owner) + "SELECT 1;", "postgres", check=False)
         await self.sql(f"DROP DATABASE IF EXISTS {name}", "postgres")
         await self.sql(f"CREATE DATABASE {name} OWNER {owner} TEMPLATE template0", "postgres")
         more = ["--no-owner", "--exit-on-error", "--single-transaction"]

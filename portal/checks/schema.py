@@ -9,9 +9,8 @@ from portal.checks.sight import Sight
 
 async def look(sight: Sight) -> Finding:
     store = await sight.store()
-    rows = await store.fetch("SELECT number, checksum FROM schema_migrations")
     files = migrations.read()
-    left = migrations.pending(files, {row["number"]: row["checksum"] for row in rows})
+    left = migrations.pending(files, await store.fetch("SELECT * FROM schema_migrations"))
     if left:
         return False, f"{len(left)} migrations wait, the first is {left[0].name}"
     return True, f"at {files[-1].name}"

@@ -59,11 +59,14 @@ class Page:
         )
         self._wait.set_visibility(False)
         self._rows = ui.html("").classes("panel flush checks")
+        local = self._desk.settings.broker is None
         self._empty = parts.empty(
             "monitor_heart",
             "The doctor has not looked yet",
-            "Press “Check now”, or run: ai-infra doctor --record",
+            "Press “Check now”, or run:" if local else "It looks every quarter of an hour, or now:",
         )
+        with self._empty:
+            ui.html(_command(f"{'' if local else 'sudo '}ai-infra doctor --record"))
         with ui.element("div").classes("panel"):
             ui.label("Backups").classes("section")
             self._backup = ui.html("").classes("backups")
@@ -97,11 +100,18 @@ def _faults(count: int) -> str:
 
 def _row(row: Row) -> str:
     word, kind = ("not here", "") if row.skipped else ("ok", "good") if row.ok else ("fault", "bad")
-    mend = "" if row.ok else f"<p>mend: <code>{escape(row.mend)}</code></p>"
+    mend = "" if row.ok else f"<p>mend: {_command(row.mend)}</p>"
     return shown(
         f'<div class="look" data-check="{escape(row.name, quote=True)}">{parts.pill(word, kind)}'
         f'<b>{escape(row.name)}</b><span dir="auto">{escape(row.detail)}</span>{mend}</div>'
     )
+
+
+def _command(line: str) -> str:
+    """What to type. An option is not broken at its hyphens, wherever the line ends."""
+    words = (escape(word) for word in line.split(" "))
+    told = (f'<span class="option">{word}</span>' if word[:1] == "-" else word for word in words)
+    return f"<code>{' '.join(told)}</code>"
 
 
 def _kept(kept: doctor.Kept) -> str:

@@ -170,6 +170,26 @@ def test_the_sandbox_holds_for_the_agents_account(server: Machine) -> None:
     assert holds.stdout.splitlines()[-1].startswith("holds: ")
 
 
+def test_the_agents_account_cannot_give_itself_leave(server: Machine) -> None:
+    ai = "cd / && runuser -u ai --"
+    count = f"{ai} psql -XAtqc 'SELECT count(*) FROM tasks' ai_infra"
+    assert int(server.run(count).stdout) >= 0
+    for line in (
+        "psql -XAtqc 'SELECT * FROM consents' ai_infra",
+        "psql -XAtqc 'SET ROLE ai_infra' ai_infra",
+        """psql -XAtqc "UPDATE users SET role = 'admin'" ai_infra""",
+        "cat /var/lib/ai-infra/secrets/jwt-secret",
+        "touch /etc/ai-infra/config/settings.toml",
+        "ai-infra login-link",
+        "ai-infra broker call unit.restart unit=nginx.service",
+    ):
+        refused = server.run(f"{ai} {line}", check=False)
+        said = refused.stdout + refused.stderr
+        assert refused.returncode != 0, line
+        assert "denied" in said or "may not do this" in said, (line, said)
+    assert "agents" in server.run(f"{ai} ai-infra status --json").stdout
+
+
 def test_a_reboot_and_it_works(server: Machine) -> None:
     server.halt()
     began_s = time.monotonic()

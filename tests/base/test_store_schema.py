@@ -103,12 +103,22 @@ async def test_an_edited_file_is_refused(empty: Store, tmp_path: Path) -> None:
         await empty.migrate(tmp_path)
 
 
-async def test_a_newer_database_is_refused(empty: Store, tmp_path: Path) -> None:
+async def test_a_newer_database_is_refused_once_it_took_something_away(
+    empty: Store, tmp_path: Path
+) -> None:
+    """A version that is rolled back to goes on with what a newer one has only added to."""
     count = len(_copy(tmp_path))
-    more = tmp_path / f"{count + 1:04}_more.sql"
-    more.write_text("CREATE TABLE more (id INT);")
-    await empty.migrate(tmp_path)
-    with pytest.raises(StoreError, match="newer than this program"):
+    more = (
+        "CREATE TABLE more (id INT);",
+        "-- contract: 0.0.1\nDROP TABLE more;",
+        "-- contract: 99.0\nALTER TABLE users DROP COLUMN time_zone;",
+    )
+    for place, sql in enumerate(more, count + 1):
+        (tmp_path / f"{place:04}_more.sql").write_text(sql)
+        assert len(await empty.migrate(tmp_path)) == (1 if place > count + 1 else count + 1)
+        if place < count + 3:
+            assert await empty.migrate() == []
+    with pytest.raises(StoreError, match=r"newer than this program.*install version 99\.0"):
         await empty.migrate()
 
 

@@ -244,6 +244,24 @@ async def test_a_yes_to_the_broker_is_the_persons_own(
     assert len(await consents()) == 1
 
 
+async def test_a_yes_to_the_broker_is_to_the_words_that_were_shown(
+    portal: Portal, clerk: Clerk, owner: Person, store: Store
+) -> None:
+    """Whatever the agents' account made of the request beside them."""
+    fields = {"kind": "command", "tool": "broker", "argv": ["unit.restart", 'unit="a.service"']}
+    wide = await waiting(clerk, portal, owner, level=3, **fields)
+    admin = await person(portal, store, "admin")
+    await store.execute("UPDATE approvals SET sentence = 'harmless' WHERE id = $1", wide.id)
+    async with http(portal, admin.token) as theirs:
+        shown = (await theirs.get(f"/api/approvals/{wide.id}")).json()["sentence"]
+        assert shown == 'code wants to have the server do `unit.restart unit="a.service"`.'
+        changed = "UPDATE approvals SET request = jsonb_set(request, '{argv,1}', '\"x\"')"
+        await store.execute(f"{changed} WHERE id = $1", wide.id)
+        said = await theirs.post(f"/api/approvals/{wide.id}/decision", json={"approve": True})
+        assert (said.status_code, "was changed" in said.json()["detail"]) == (409, True)
+    assert not await store.fetch("SELECT 1 FROM consents WHERE approval_id = $1", wide.id)
+
+
 async def test_an_idempotency_key_answers_twice_and_decides_once(
     portal: Portal, clerk: Clerk, owner: Person
 ) -> None:

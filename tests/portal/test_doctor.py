@@ -31,6 +31,11 @@ REPO = Path(__file__).resolve().parents[2]
 #: Modules of the package that are no checks.
 PARTS = {"check", "program", "registry", "report", "sight"}
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
+#: On how many lines an option stands in boxes of many widths.
+LINES = """one => [80, 100, 120, 140, 160, 180, 200, 220, 240].map(width => {
+    one.closest("code").parentElement.style.width = width + "px";
+    return one.getClientRects().length;
+})"""
 
 
 def made(name: str, look: Any, **more: Any) -> Check:
@@ -180,6 +185,8 @@ async def test_admins_see_it_and_have_it_look(
     await page.goto(f"{portal.url}/health")
     await expect(page.get_by_text("The doctor has not looked yet")).to_be_visible()
     await expect(page.get_by_text("ai-infra backup create")).to_be_visible()
+    rows = await page.locator(".empty .option").evaluate(LINES)
+    assert rows == [1] * len(rows), "an option is broken at its hyphens"
     await page.get_by_role("button", name="Check now").click()
     redis = page.locator('[data-check="redis"]')
     await expect(redis).to_contain_text("answers", timeout=60_000)

@@ -40,7 +40,7 @@ def broker_dsn(postgres_server: Path) -> Iterator[str]:
 def rig(redis_server: str, broker_dsn: str) -> Iterator[Rig]:
     """A broker that runs: this user's processes speak for people, nobody's for agents."""
     with made(redis_server, broker_dsn) as found:
-        found.rules(UNITS)
+        found.rules(UNITS + '[verbs."domain.add"]\nautomatic = true\n')
         found.start()
         yield found
 

@@ -8,8 +8,9 @@ import pytest
 
 from base.errors import ConflictError, ForbiddenError, NotFoundError
 from base.verbs import By, ContainerName, DockerLogs, Nothing, UnitName
-from provision import command
+from provision import units
 from provision.box import Box
+from provision.child import command
 from tests.provision.engine import ID, playing
 from tests.provision.rig import Rig
 
@@ -55,7 +56,7 @@ async def test_a_unit_is_looked_at_and_restarted(rig: Rig, systemctl: Path) -> N
     assert steps == ["restarting web.service"]
     assert "restart -- web.service" in (systemctl / "asked").read_text()
     names = {line.partition("=")[0] for line in (systemctl / "env").read_text().splitlines()}
-    assert names - {"PWD", "SHLVL", "_", "OLDPWD"} == {"PATH", "LC_ALL"}
+    assert names - {"PWD", "SHLVL", "_", "OLDPWD"} == {"PATH", "LC_ALL", "HOME"}
 
 
 async def test_a_unit_that_fails_says_why(rig: Rig, systemctl: Path) -> None:
@@ -97,12 +98,12 @@ async def test_a_program_that_does_not_end_is_ended_with_its_children(tmp_path: 
     script = tmp_path / "hang"
     script.write_text("#!/bin/sh\nsleep 600 & echo $! > pid\nwait\n")
     script.chmod(0o755)
-    box = Box(programs=(tmp_path, *Box().programs))
-    script.write_text(f"#!/bin/sh\nsleep 600 & echo $! > {tmp_path}/pid\nwait\n")
-    with pytest.raises(ConflictError, match="hang did not end within"):
-        await command.run(["hang"], box, deadline_s=0.5)
+    ended = await command([str(script)], deadline_s=0.5, folder=tmp_path)
+    assert (ended.code, ended.well) == (None, False)
+    assert "hang did not end within" in ended.said
     child = int((tmp_path / "pid").read_text())
     status = Path(f"/proc/{child}/status")
     assert not status.exists() or "State:\tZ" in status.read_text()
-    with pytest.raises(NotFoundError, match="nothing-there is not installed"):
-        await command.run(["nothing-there"], box, deadline_s=1)
+    box = Box(programs=(tmp_path,), units=("web.service",))
+    with pytest.raises(NotFoundError, match="systemctl is not installed"):
+        await units.status("web.service", box)
