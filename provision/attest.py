@@ -53,11 +53,12 @@ class Proof:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What nginx was set up with. `domain` "": none."""
+    """What nginx was set up with. `domain` "": none. roots: of an authority of one's own."""
 
     domain: str
     http: int
     https: int
+    roots: str | None
 
 
 def versions() -> str:
@@ -128,10 +129,9 @@ def tls() -> str:
     """The portal answers through nginx with TLS, and its parts are ready."""
     settings = _settings()
     name, own = settings.domain or "localhost", ETC / "tls" / "portal.crt"
-    issued = Path(f"/etc/letsencrypt/live/{settings.domain}/fullchain.pem")
-    context = ssl.create_default_context(
-        cafile=None if settings.domain and issued.exists() else str(own)
-    )
+    issued = Path(f"/etc/letsencrypt/ai-infra/live/{settings.domain}/fullchain.pem")
+    known = bool(settings.domain) and issued.exists()
+    context = ssl.create_default_context(cafile=settings.roots if known else str(own))
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     address = ("127.0.0.1", settings.https)
     with (
@@ -150,7 +150,7 @@ def tls() -> str:
         raise NotRunningError(
             f"the portal answered {status}: {said[-300:].decode(errors='replace')}"
         )
-    kind = "one that browsers know" if issued.exists() else "its own certificate"
+    kind = "the authority's certificate" if known else "its own certificate"
     return f"{version}, {kind} until {peer.get('notAfter', '?')}"
 
 
@@ -235,6 +235,7 @@ def _settings() -> Settings:
         domain=str(found.get("ai_domain") or ""),
         http=int(found.get("ai_http_port") or 80),
         https=int(found.get("ai_https_port") or 443),
+        roots=str(found.get("tls_acme_ca") or "") or None,
     )
 
 

@@ -207,6 +207,33 @@ async def test_a_fresh_machine_gets_our_nginx_conf_and_its_own_back(tmp_path: Pa
     assert list((nginx / "conf.d").iterdir()) == []
 
 
+async def test_removed_and_installed_again_peoples_sites_are_served_as_before(
+    ground: Ground,
+) -> None:
+    box, made = ground.box, specs(ground, "http://127.0.0.1:9999")[:1]
+    await front.lay(box, made)
+    site = ground.static("one.example")
+    (box.www / "one.example" / "releases").mkdir()
+    await Sites(box).apply(site)
+    await front.remove(box)
+    ground.reload()
+    assert not any(box.nginx.glob("*ai-infra*"))
+    assert not any(box.nginx.rglob(front.HOOK))
+    assert ground.get("owner.example").text == "the owner's"
+    assert ground.get("one.example").text == "the owner's"
+    assert await front.lay(box, made) == ["the sites of before", "portal at ai.example"]
+    assert ground.get("one.example").text == "this is one.example"
+    assert await front.lay(box, made) == []
+    page = box.www / "owner.example" / "index.html"
+    page.parent.mkdir()
+    page.write_text("stays")
+    gone = await front.remove(box, purge=True)
+    assert str(box.nginx_logs / "one.example.access.log") in gone
+    assert [path.name for path in box.www.iterdir()] == ["owner.example"]
+    assert await front.lay(box, []) == []
+    assert Sites(box).specs(front=True) == []
+
+
 async def test_an_nginx_conf_that_somebody_changed_stays(tmp_path: Path) -> None:
     box = make_box(tmp_path)
     theirs = Path("/etc/nginx/nginx.conf").read_text() + "# mine\n"
