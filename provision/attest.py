@@ -1,7 +1,7 @@
 """`python -m provision.attest [--json] [--no-task]`: what the installation proves about itself.
 
 Each check says what was found or what is wrong; exit code 0 only when all hold. The last one is
-kept in /var/log/ai-infra/attestation.json. A later part adds its check to `CHECKS`.
+kept in /var/log/ai-infra/attestation.json.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ UNITS = (
 )
 CALL_S = 60.0
 TASK_S = 180.0
+BACKUP_S = 1_800.0
 #: All that must answer does so within this, from a cold start on a small machine.
 READY_S = 120.0
 
@@ -177,7 +178,26 @@ def memory() -> str:
     raise NotRunningError("what was written was not recalled")
 
 
-#: Where the backup's author puts `backup made and restored once`.
+def backup() -> str:
+    """A backup is made, and restored once into an installation of its own that does a task."""
+    try:
+        made = _json((COMMAND, "backup", "create", "--json"), limit_s=BACKUP_S)
+    except NotRunningError as error:
+        raise NotRunningError(f"no backup could be made: {error}") from error
+    said = _said(
+        (COMMAND, "backup", "drill", made["snapshot"], "--json"), check=False, limit_s=BACKUP_S
+    )
+    try:
+        found = json.loads(said)
+    except ValueError:
+        words = said.strip()[-400:]
+        raise NotRunningError(f"{made['snapshot']} could not be restored: {words}") from None
+    if not found.get("ok"):
+        raise NotRunningError(f"{made['snapshot']} was restored and fails: {found.get('problem')}")
+    where = made["repository"]
+    return f"{made['snapshot']} in {where}, restored and at work after {found['ready_s']:g} s"
+
+
 CHECKS: dict[str, Callable[[], str]] = {
     "versions": versions,
     "units": units,
@@ -185,6 +205,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "tls": tls,
     "agent": answer,
     "memory": memory,
+    "backup": backup,
 }
 
 
