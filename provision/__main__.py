@@ -55,8 +55,6 @@ async def main(
     if lock is None:
         logger.error("another broker works here")
         return EXIT_POST_TAKEN
-    if (version := await product.recover(settings, allowed.box.state)) is not None:
-        logger.warning("an update was cut off and is undone", version=version)
     here = door.bound(settings.broker, settings.broker_group)
     bus = await Bus.open(settings.redis, NAME)
     store = await Store.open(settings.postgres, NAME)
@@ -75,6 +73,7 @@ async def main(
             await door.Door(made, rules, stop, settings.drain_s).run(here)
 
         logger.info("listening", socket=str(settings.broker), verbs=len(known))
+        product.started(settings, allowed.box.state)
         await program.watch(ended, serve=serve(), trail=trail.run(), live=live.run())
         await trail.flush()
     finally:
