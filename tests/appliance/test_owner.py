@@ -126,7 +126,7 @@ def test_piped_it_installs_beside_what_is_theirs(server: Machine) -> None:
     proofs = {proof["name"]: proof["found"] for proof in report["proofs"]}
     assert "restored and at work" in proofs["backup"]
     assert theirs(server) == AS_BEFORE
-    # Their nginx keeps what it is allowed, and their default stays the default.
+    # Their nginx keeps the limits that they gave it, and gets none of ours.
     assert not (server.root / "etc/systemd/system/nginx.service.d/10-ai-infra.conf").exists()
 
 
