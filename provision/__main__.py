@@ -70,7 +70,7 @@ async def main(
         ended = asyncio.Event()
 
         async def serve() -> None:
-            await door.Door(made, rules, stop, settings.drain_s).run(here)
+            await door.Door(made, allowed, stop, settings.drain_s).run(here)
 
         logger.info("listening", socket=str(settings.broker), verbs=len(known))
         product.started(settings, allowed.box.state)
