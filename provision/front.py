@@ -33,7 +33,7 @@ from provision.disk import write
 from provision.generations import HOOK, Generations
 from provision.managed import Register
 from provision.sites import Sites
-from provision.spec import FRONT, Kind, Spec
+from provision.spec import ANY, FRONT, Kind, Spec
 from provision.template import Templates
 
 PACKAGED = Path("/etc/nginx")
@@ -217,6 +217,12 @@ async def _work(
     made = all(spec.certificate is None or spec.certificate.exists() for spec in specs)
     if check and not made:
         return [f"{spec.kind} at {spec.domain}" for spec in specs], ""
+    nameless = any(spec.domain == ANY for spec in specs)
+    if nameless and box.https_port in owner.read(box, Generations(box).root).ports:
+        raise ConflictError(
+            f"sites that are here already listen on {box.https_port}, so a portal without a name "
+            "cannot be reached: give it one (ai_domain), or another port (ai_https_port)"
+        )
     said, note = await lay(box, specs, check=check), ""
     if challenge is not None and not check:
         for spec in specs:

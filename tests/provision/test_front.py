@@ -16,7 +16,7 @@ from nginx_rig import Ground, ground, make_box, program, unverified
 from websockets.sync.client import connect
 from websockets.sync.server import ServerConnection, serve
 
-from base.errors import ForbiddenError
+from base.errors import ConflictError, ForbiddenError
 from portal.limits import BODY_MAX_BYTES, LARGER_BYTES
 from provision import front, template
 from provision.sites import Sites
@@ -130,6 +130,19 @@ async def test_a_portal_without_a_domain_answers_to_every_name(tmp_path: Path) -
             assert led == f"https://203.0.113.5:{ground.box.https_port}/x"
     finally:
         ground.stop()
+
+
+async def test_where_the_owners_sites_listen_the_nameless_are_theirs(ground: Ground) -> None:
+    with program("portal") as (upstream, _):
+        files = ground.certificate("portal.invalid")
+        nameless = Spec(domain="_", kind="portal", upstream=upstream, **files)
+        await front.lay(ground.box, [nameless])
+        assert ground.get("192.0.2.1").text == "the owner's"
+        assert ground.get("192.0.2.1", tls=True).text == "portal"
+        both = f"listen 127.0.0.1:{ground.box.https_port}; listen 127.0.0.1:PORT;"
+        ground.owner("owner.example", f'server {{ {both} server_name x; return 200 "x"; }}\n')
+        with pytest.raises(ConflictError, match="a portal without a name cannot be reached"):
+            await front._work(ground.box, [nameless], None, check=False)
 
 
 async def test_sockets_and_streams_pass_at_once(ground: Ground) -> None:
