@@ -14,9 +14,10 @@ from cryptography import x509
 
 from base.errors import ConflictError
 from base.verbs import By, CertIssue, CertRevoke
-from provision import front, front_tls, rules
+from provision import certbot, front, front_tls, rules
 from provision.box import Box
 from provision.certs import Certs, names_of
+from provision.child import Ended
 from provision.spec import Spec
 from provision.verbs import cert_issue, cert_revoke
 
@@ -103,6 +104,13 @@ async def test_an_authority_that_is_away_leaves_what_was_shown(town: Town) -> No
     assert "cannot be reached" in note
     assert leaf(town, name).issuer == leaf(town, name).subject
     await front.lay(away, [])
+
+
+def test_an_authority_behind_no_network_is_away_too() -> None:
+    """In the words of certbot 2.9 (Ubuntu 24.04) and 4.0 (Debian 13)."""
+    said = "An unexpected error occurred:\nValueError: Requesting a.example/dir: Network is unreachable"
+    told = certbot.why(Ended(code=1, said=said), "https://a.example/dir")
+    assert told == "the certificate authority at https://a.example/dir cannot be reached"
 
 
 def test_by_the_command_of_the_installer(town: Town, tmp_path: Path) -> None:
