@@ -443,7 +443,10 @@ fetch_source() {
     [ -n "${AI_INFRA_SOURCE:-}" ] || fail "run this from a checkout, or name one to fetch: AI_INFRA_SOURCE=<git URL>" 2
     if ! command -v git >/dev/null; then
         [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null || fail "git is missing" 3
-        apt-get update -qq && apt-get install -y -qq --no-install-recommends git ca-certificates >/dev/null
+        say "fetching git" >&2
+        apt-get install -y -qq --no-install-recommends git ca-certificates >/dev/null 2>&1 ||
+            { apt-get update -qq && apt-get install -y -qq --no-install-recommends git ca-certificates; } >&2 ||
+            fail "git could not be installed" 3
     fi
     if [ -d "$folder/.git" ]; then git -C "$folder" pull --quiet --ff-only; else git clone --quiet --depth 1 "$AI_INFRA_SOURCE" "$folder"; fi ||
         fail "could not fetch $AI_INFRA_SOURCE"

@@ -16,20 +16,14 @@ from base.program import EXIT_POST_TAKEN
 from base.settings import Settings
 from base.settings import load as base_settings
 from base.store import Store
-from provision import broker, domains, door, product, registry, renewal
-from provision.box import Box
+from provision import broker, domains, door, product, registry, renewal, rules
 from provision.broker import Broker
 from provision.live import Live
 from provision.record import NAME, Journal, Trail
-from provision.rules import Rules, exposed, load
+from provision.rules import exposed
 from provision.verb import Verb
 
 logger = log.get(NAME)
-
-
-def rules_of(settings: Settings) -> Rules:
-    """The rules, with the box as this machine has it. Raises SettingsError."""
-    return load(settings.broker_config, Box(inbox=settings.inbox))
 
 
 def prepare(settings: Settings) -> Path:
@@ -40,7 +34,7 @@ def prepare(settings: Settings) -> Path:
     if settings.broker is None:
         raise SettingsError(["broker: say where to listen, as AI_INFRA_BROKER=/run/…/broker.sock"])
     _ = settings.redis, settings.postgres
-    state = rules_of(settings).box.state
+    state = rules.here(settings).box.state
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -55,32 +49,31 @@ async def main(
 ) -> int | None:
     """Wire the parts and serve until `stop`. verbs None: those of `provision/verbs`."""
     assert settings.broker is not None
-    rules = rules_of(settings)
+    allowed = rules.here(settings)
     known = registry.collect() if verbs is None else verbs
-    lock = door.held(rules.box.state)
+    lock = door.held(allowed.box.state)
     if lock is None:
         logger.error("another broker works here")
         return EXIT_POST_TAKEN
-    if (version := await product.recover(settings, rules.box.state)) is not None:
-        logger.warning("an update was cut off and is undone", version=version)
     here = door.bound(settings.broker, settings.broker_group)
     bus = await Bus.open(settings.redis, NAME)
     store = await Store.open(settings.postgres, NAME)
-    journal, trail, live = Journal(rules.box.state), Trail(rules.box.state, bus), Live(bus)
+    journal, trail, live = Journal(allowed.box.state), Trail(allowed.box.state, bus), Live(bus)
     try:
         trail.open()
         broker.report(journal.open(), trail)
         if verbs is None:  # what a kill left of the sites, before the first order
-            await domains.recover(rules.box)
+            await domains.recover(allowed.box)
         made = Broker(
-            rules=rules, verbs=known, store=store, journal=journal, trail=trail, live=live
+            rules=allowed, verbs=known, store=store, journal=journal, trail=trail, live=live
         )
         ended = asyncio.Event()
 
         async def serve() -> None:
-            await door.Door(made, rules, stop, settings.drain_s).run(here)
+            await door.Door(made, allowed, stop, settings.drain_s).run(here)
 
         logger.info("listening", socket=str(settings.broker), verbs=len(known))
+        product.started(settings, allowed.box.state)
         await program.watch(ended, serve=serve(), trail=trail.run(), live=live.run())
         await trail.flush()
     finally:

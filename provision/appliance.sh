@@ -94,9 +94,11 @@ bootstrap() {
     say "      installing ${wanted[*]}"
     STAGE=packages
     quietly dpkg --configure -a
-    local line=(env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${wanted[@]}")
+    # A fresh server may be at its own updates for some minutes.
+    local line=(env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y
+        --no-install-recommends "${wanted[@]}")
     if ! "${line[@]}" </dev/null >>"$LOG" 2>&1; then # known packages need no list of new ones
-        quietly apt-get update
+        quietly apt-get -o DPkg::Lock::Timeout=300 update
         quietly "${line[@]}"
     fi
     STAGE=""

@@ -1,7 +1,7 @@
 """`python -m provision.attest [--json] [--no-task]`: what the installation proves about itself.
 
 Each check says what was found or what is wrong; exit code 0 only when all hold. The last one is
-kept in /var/log/ai-infra/attestation.json. A later part adds its check to `CHECKS`.
+kept in /var/log/ai-infra/attestation.json.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ UNITS = (
 )
 CALL_S = 60.0
 TASK_S = 180.0
+BACKUP_S = 1_800.0
 #: All that must answer does so within this, from a cold start on a small machine.
 READY_S = 120.0
 
@@ -53,11 +54,12 @@ class Proof:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What nginx was set up with. `domain` "": none."""
+    """What nginx was set up with. `domain` "": none. roots: of an authority of one's own."""
 
     domain: str
     http: int
     https: int
+    roots: str | None
 
 
 def versions() -> str:
@@ -128,10 +130,9 @@ def tls() -> str:
     """The portal answers through nginx with TLS, and its parts are ready."""
     settings = _settings()
     name, own = settings.domain or "localhost", ETC / "tls" / "portal.crt"
-    issued = Path(f"/etc/letsencrypt/live/{settings.domain}/fullchain.pem")
-    context = ssl.create_default_context(
-        cafile=None if settings.domain and issued.exists() else str(own)
-    )
+    issued = Path(f"/etc/letsencrypt/ai-infra/live/{settings.domain}/fullchain.pem")
+    known = bool(settings.domain) and issued.exists()
+    context = ssl.create_default_context(cafile=settings.roots if known else str(own))
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     address = ("127.0.0.1", settings.https)
     with (
@@ -150,7 +151,7 @@ def tls() -> str:
         raise NotRunningError(
             f"the portal answered {status}: {said[-300:].decode(errors='replace')}"
         )
-    kind = "one that browsers know" if issued.exists() else "its own certificate"
+    kind = "the authority's certificate" if known else "its own certificate"
     return f"{version}, {kind} until {peer.get('notAfter', '?')}"
 
 
@@ -177,7 +178,26 @@ def memory() -> str:
     raise NotRunningError("what was written was not recalled")
 
 
-#: Where the backup's author puts `backup made and restored once`.
+def backup() -> str:
+    """A backup is made, and restored once into an installation of its own that does a task."""
+    try:
+        made = _json((COMMAND, "backup", "create", "--json"), limit_s=BACKUP_S)
+    except NotRunningError as error:
+        raise NotRunningError(f"no backup could be made: {error}") from error
+    said = _said(
+        (COMMAND, "backup", "drill", made["snapshot"], "--json"), check=False, limit_s=BACKUP_S
+    )
+    try:
+        found = json.loads(said)
+    except ValueError:
+        words = said.strip()[-400:]
+        raise NotRunningError(f"{made['snapshot']} could not be restored: {words}") from None
+    if not found.get("ok"):
+        raise NotRunningError(f"{made['snapshot']} was restored and fails: {found.get('problem')}")
+    where = made["repository"]
+    return f"{made['snapshot']} in {where}, restored and at work after {found['ready_s']:g} s"
+
+
 CHECKS: dict[str, Callable[[], str]] = {
     "versions": versions,
     "units": units,
@@ -185,6 +205,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "tls": tls,
     "agent": answer,
     "memory": memory,
+    "backup": backup,
 }
 
 
@@ -235,6 +256,7 @@ def _settings() -> Settings:
         domain=str(found.get("ai_domain") or ""),
         http=int(found.get("ai_http_port") or 80),
         https=int(found.get("ai_https_port") or 443),
+        roots=str(found.get("tls_acme_ca") or "") or None,
     )
 
 

@@ -35,7 +35,7 @@ _SAID = re.compile(r"^acme\.messages\.Error: (urn:ietf:params:acme:error:.+)$", 
 _DOWN = re.compile(
     r"ConnectionError|Connection refused|ConnectionRefused|Max retries exceeded"
     r"|Failed to establish|NewConnectionError|ReadTimeout|ConnectTimeout|Connection aborted"
-    r"|RemoteDisconnected"
+    r"|RemoteDisconnected|ValueError: Requesting \S+: "
 )
 _NOISE = re.compile(
     r"^(Saving debug log|Ask for help|See the logfile|Requesting a certificate|Renewing an exist"

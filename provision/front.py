@@ -2,7 +2,9 @@
 
 Lays nginx.conf where the machine's own is as the package brought it, takes the package's welcome
 page away, and serves the portal and the API by the same protocol as every site. An nginx.conf
-that somebody changed stays. `--remove` leaves nginx as it was found.
+that somebody changed stays. `--challenge` asks for a certificate that browsers know; that there
+is none yet is told and no fault. `--remove` leaves nginx as it was found, and keeps what people's
+sites were for a later installation; with `--purge` their files go, too.
 """
 
 from __future__ import annotations
@@ -15,54 +17,67 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 
-from base.errors import AIError, ConflictError
-from provision import nginx, owner, trial
+from base.errors import AIError, ConflictError, InputError
+from base.settings import load
+from base.verbs import Challenge
+from provision import front_tls, nginx, owner, rules, trial
 from provision.box import Box
+from provision.certbot import challenges, home
+from provision.certs import Certs
 from provision.child import command
 from provision.disk import write
 from provision.generations import HOOK, Generations
+from provision.managed import Register
 from provision.sites import Sites
-from provision.spec import FRONT, Spec
+from provision.spec import ANY, FRONT, Kind, Spec
 from provision.template import Templates
 
 PACKAGED = Path("/etc/nginx")
 OURS = b"# Written by AI Infrastructure"
 PACKAGES = ("nginx", "nginx-common")
+HOOKED = ("sites-enabled", "conf.d")
 
 
 async def lay(box: Box, specs: list[Spec], *, check: bool = False) -> list[str]:
     """What was changed (with `check`: would be), in words; again: nothing. Raises as `Sites`."""
-    said = await _main(box, check=check)
+    said = [] if check else _brought_back(box)
+    said += await _main(box, check=check)
     said += await _welcome(box, check=check)
     sites = Sites(box, who="the installer", why="the portal's front")
+    hooked = any((box.nginx / folder / HOOK).exists() for folder in HOOKED)
     present = {spec.domain: spec for spec in sites.specs(front=True)}
     wanted = {spec.domain: spec for spec in specs}
     for spec in specs:
-        if present.get(spec.domain) != spec:
+        if present.get(spec.domain) != spec or not hooked:
             said.append(f"{spec.kind} at {spec.domain}")
             await (sites.plan(spec.domain, spec) if check else sites.apply(spec))
     for domain, spec in present.items():
         if spec.kind in FRONT and domain not in wanted:
             said.append(f"no {spec.kind} at {domain} any more")
             await (sites.plan(domain, None) if check else sites.withdraw(domain))
+            if not check:
+                await Certs(box).forget(domain, files=False)
     return said
 
 
-async def remove(box: Box) -> list[str]:
-    """Everything of ours leaves nginx's folder; what was there before is there again."""
-    said = []
-    for folder in ("sites-enabled", "conf.d"):
+async def remove(box: Box, *, purge: bool = False) -> list[str]:
+    """Everything of ours leaves nginx's folder; what was there before is there again. The sites
+    are set aside for `lay`; purge: their files and logs are deleted instead.
+    """
+    said = _purged(box) if purge else []
+    for folder in HOOKED:
         hook = box.nginx / folder / HOOK
         if hook.exists():
             hook.unlink()
             said.append(str(hook))
-    before = _before(box)
-    if before.exists() and (box.nginx / "nginx.conf").read_bytes().startswith(OURS):
-        before.replace(box.nginx / "nginx.conf")
+    before, conf = _before(box), box.nginx / "nginx.conf"
+    if before.exists() and conf.exists() and conf.read_bytes().startswith(OURS):
+        write(conf, before.read_bytes())
+        before.unlink()
         said.append("nginx.conf")
     if _link_record(box).exists():
         welcome = box.nginx / "sites-enabled" / "default"
@@ -72,11 +87,39 @@ async def remove(box: Box) -> list[str]:
         _link_record(box).unlink()
     root = Generations(box).root
     if root.exists():
-        shutil.rmtree(root)
+        if not purge:
+            _copy(root, _aside(box))
+        gone = root.with_name(f".{root.name}.gone")
+        shutil.rmtree(gone, ignore_errors=True)
+        root.rename(gone)
+        shutil.rmtree(gone)
         said.append(str(root))
     if said:
         _tell_nginx(box)
     return said
+
+
+def _brought_back(box: Box) -> list[str]:
+    """The sites that a removal set aside are there again, for nginx to be told of."""
+    root = Generations(box).root
+    if root.exists() or not _aside(box).is_dir():
+        return []
+    _copy(_aside(box), root)
+    shutil.rmtree(_aside(box))
+    return ["the sites of before"]
+
+
+def _purged(box: Box) -> list[str]:
+    """What the sites brought into folders that were the owner's already."""
+    sites = {spec.domain for spec in Sites(box).specs(front=True)}
+    known = sites | {one.domain for one in Register(box).all()}
+    found = [challenges(box), home(box)]
+    found += [box.www / name for name in known if (box.www / name / "releases").is_dir()]
+    found += [path for name in known for path in box.nginx_logs.glob(f"{name}.access.log*")]
+    gone = sorted(path for path in found if path.exists())
+    for path in gone:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return [str(path) for path in gone]
 
 
 async def _main(box: Box, *, check: bool) -> list[str]:
@@ -136,8 +179,56 @@ def _before(box: Box) -> Path:
     return box.state / "nginx" / "nginx.conf.before"
 
 
+def _copy(folder: Path, place: Path) -> None:
+    """Whole or not at all."""
+    fresh = place.with_name(f".{place.name}.new")
+    for old in (fresh, place):
+        shutil.rmtree(old, ignore_errors=True)
+    fresh.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    shutil.copytree(folder, fresh, symlinks=True)
+    fresh.rename(place)
+
+
+def _aside(box: Box) -> Path:
+    return box.state / "nginx" / "aside"
+
+
 def _link_record(box: Box) -> Path:
     return box.state / "nginx" / "default.before"
+
+
+async def certify(box: Box, domain: str, challenge: Challenge) -> tuple[list[str], str]:
+    """What was changed, and why there is no certificate that browsers know, "": there is."""
+
+    async def tell(step: str) -> None:
+        typer.echo(step, err=True)
+
+    before = front_tls.shown(box, domain)
+    try:
+        await front_tls.certify(box, domain, challenge, tell, who="the installer")
+    except AIError as error:
+        return [], str(error)
+    return ([f"certificate of {domain}"] if front_tls.shown(box, domain) != before else []), ""
+
+
+async def _work(
+    box: Box, specs: list[Spec], challenge: Challenge | None, *, check: bool
+) -> tuple[list[str], str]:
+    made = all(spec.certificate is None or spec.certificate.exists() for spec in specs)
+    if check and not made:
+        return [f"{spec.kind} at {spec.domain}" for spec in specs], ""
+    nameless = any(spec.domain == ANY for spec in specs)
+    if nameless and box.https_port in owner.read(box, Generations(box).root).ports:
+        raise ConflictError(
+            f"sites that are here already listen on {box.https_port}, so a portal without a name "
+            "cannot be reached: give it one (ai_domain), or another port (ai_https_port)"
+        )
+    said, note = await lay(box, specs, check=check), ""
+    if challenge is not None and not check:
+        for spec in specs:
+            more, why = await certify(box, spec.domain, challenge)
+            said, note = [*said, *more], note or why
+    return said, note
 
 
 def main(
@@ -148,24 +239,41 @@ def main(
     ),
     certificate: Annotated[Path | None, typer.Option(help="With its chain.")] = None,
     key: Annotated[Path | None, typer.Option()] = None,
-    challenges: Annotated[Path | None, typer.Option(help="certbot's webroot.")] = None,
+    challenge: Annotated[str, typer.Option(help="http-01 or dns-01; none: no order.")] = "none",
     state: Annotated[Path | None, typer.Option(help="The broker's own folder.")] = None,
     check: Annotated[bool, typer.Option(help="Only say what would change.")] = False,
     gone: Annotated[bool, typer.Option("--remove", help="Leave nginx as it was found.")] = False,
+    purge: Annotated[bool, typer.Option(help="With --remove: sites' files, too.")] = False,
 ) -> None:
-    """Lay the portal's front into nginx. Prints {"changed": [what]}."""
-    box = replace(Box(), state=state) if state else Box()
-    base = Spec(domain=portal or "", kind="portal", upstream=upstream)
-    base = replace(base, certificate=certificate, key=key)
-    base = replace(base, challenge_root=challenges) if challenges else base
-    specs = [base] if portal else []
-    specs += [replace(base, domain=api, kind="api")] if api else []
+    """Lay the portal's front into nginx. Prints {"changed": [what], "note": ""}."""
+    note = ""
     try:
-        said = asyncio.run(remove(box) if gone else lay(box, specs, check=check))
+        if challenge not in {"none", *get_args(Challenge)}:
+            raise InputError(f"there is no challenge {challenge!r}: http-01 or dns-01")
+        box = rules.here(load()).box
+        box = replace(box, state=state) if state else box
+        if gone:
+            said = asyncio.run(remove(box, purge=purge))
+        else:
+            names = [(name, kind) for name, kind in ((portal, "portal"), (api, "api")) if name]
+            specs = []
+            for name, kind in names:
+                files = (certificate, key) if certificate else _files(box, name, check=check)
+                base = Spec(domain=name, kind=cast(Kind, kind), upstream=upstream)
+                made = replace(base, certificate=files[0], key=files[1])
+                specs.append(replace(made, challenge_root=challenges(box)))
+            order = None if challenge == "none" else cast(Challenge, challenge)
+            said, note = asyncio.run(_work(box, specs, order, check=check))
     except AIError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
-    typer.echo(json.dumps({"changed": said}))
+    typer.echo(json.dumps({"changed": said, "note": note}))
+
+
+def _files(box: Box, domain: str, *, check: bool) -> tuple[Path, Path]:
+    if check and not front_tls.is_own(box, domain) and not Certs(box).paths(domain)[0].is_file():
+        return front_tls.own(box)
+    return front_tls.shown(box, domain)
 
 
 if __name__ == "__main__":

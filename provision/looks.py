@@ -15,7 +15,7 @@ import httpx
 from provision import nginx
 from provision.box import Box
 from provision.owner import Owner
-from provision.spec import Spec
+from provision.spec import ANY, Spec
 
 LOOK_S = 2.0
 AT_ONCE = 20
@@ -55,14 +55,19 @@ class Seen:
 
 
 def targets(box: Box, specs: Iterable[Spec], owner: Owner) -> list[Target]:
-    """Every site of ours and of the owner's, each once."""
+    """Every site of ours and of the owner's, each once. Where the owner's listen, who has no name
+    there is theirs: the portal without one is not looked at.
+    """
     here = nginx.reached(box)
     found: dict[Target, None] = {}
     for spec in specs:
         name = _ask_for(spec.hosts)
-        found[Target(name=name, address=here, port=box.http_port, tls=False, spec=spec)] = None
+        ports = {box.http_port: False}
         if spec.certificate is not None:
-            found[Target(name=name, address=here, port=box.https_port, tls=True, spec=spec)] = None
+            ports[box.https_port] = True
+        for port, tls in ports.items():
+            if spec.domain != ANY or port not in owner.ports:
+                found[Target(name=name, address=here, port=port, tls=tls, spec=spec)] = None
     for server in owner.servers:
         address = server.address or "127.0.0.1"
         name = _ask_for(server.names)

@@ -1,7 +1,8 @@
 """The product as it is installed: /opt/ai-infra, its units, its database. What an update does.
 
 `python -m provision.product VERSION` updates without the broker, `--recover` undoes an update
-that was cut off: ai-provision's unit does so before each start, with the release that works.
+that was cut off. ai-provision's unit does `--recover --start` before each start, by the release
+that is known to work: a broker that does not start after an update undoes it, too.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from base.backup import create
 from base.backup.command import Done, run
 from base.errors import AIError, ConflictError
 from base.settings import Settings, load
-from provision import source, update
+from provision import rules, source, update
 from provision.box import Box
 
 OPT = Path("/opt/ai-infra")
@@ -88,7 +89,9 @@ class Installed:
         there = [name for name in PROGRAMS if (self.units / _file(name)).is_file()]
         await _well(["systemctl", "reset-failed", *there], SHORT_S, check=False)
         await _well(["systemctl", "restart", *there], RESTART_S)
-        # Not now: it may be this very process.
+
+    async def settle(self) -> None:
+        # Not now: it may be this very process, which has yet to say how it went.
         later = ["systemd-run", "--quiet", "--collect", "--on-active=3"]
         await _well([*later, "systemctl", "restart", "ai-provision"], SHORT_S, check=False)
 
@@ -126,12 +129,17 @@ def installed(settings: Settings, box: Box) -> Installed:
     )
 
 
-async def recover(settings: Settings, state: Path) -> str | None:
-    """Undo an update that was cut off; the version that was to be, None: there was none."""
+async def recover(settings: Settings, state: Path, *, starting: bool = False) -> str | None:
+    """As `update.recover` and `update.starting` say: the version that is undone."""
     if not (state / "update.json").exists():
         return None
     product = Installed(settings=settings, origin=source.Origin(source="/"), state=state)
-    return await update.recover(product)
+    return await (update.starting if starting else update.recover)(product)
+
+
+def started(settings: Settings, state: Path) -> None:
+    """The broker runs: an update that waited for it has ended well."""
+    update.started(Installed(settings=settings, origin=source.Origin(source="/"), state=state))
 
 
 def _file(name: str) -> str:
@@ -164,6 +172,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m provision.product", description=__doc__)
     parser.add_argument("version", nargs="?")
     parser.add_argument("--recover", action="store_true")
+    parser.add_argument("--start", action="store_true", help="with --recover: the broker starts")
     given = parser.parse_args()
     log.start("update", None, "error")
 
@@ -171,10 +180,11 @@ def main() -> int:
         print(text, flush=True)
 
     async def work() -> None:
-        settings, box = load(), Box()
+        settings = load()
+        box = rules.here(settings).box
         if given.recover:
-            if (gone := await recover(settings, box.state)) is not None:
-                await tell(f"the update to {gone} was cut off and is undone")
+            if (gone := await recover(settings, box.state, starting=given.start)) is not None:
+                await tell(f"the update to {gone} did not come to its end and is undone")
             return
         done = await update.apply(installed(settings, box), given.version, tell)
         await tell(f"{done.version} runs; it was {done.before}; {done.switched_s:g} s")

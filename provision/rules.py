@@ -25,12 +25,15 @@ from pydantic import (
 )
 
 from base.errors import SettingsError
+from base.settings import Settings
 from base.verb_words import Name
 from base.verbs import VERBS
 from provision.box import Box
 from provision.verb import Approval, Verb
 
 SHIPPED = Path(__file__).resolve().parent.parent / "config" / "broker.toml"
+#: Beside the owner's file, which is laid over it: what the installer was told of this machine.
+INSTALLED = "broker.installed.toml"
 UNIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9:_.@-]*\.(service|target|timer|socket)")
 OWN_UNIT = "ai-provision.service"
 PEER = re.compile(r"@?[a-z_][a-z0-9_-]{0,30}")
@@ -131,21 +134,18 @@ class Rules(BaseModel):
 
 
 def load(path: Path, box: Box = Box()) -> Rules:
-    """The shipped rules with the owner's file at `path` laid over; `box` with what both say.
+    """The shipped rules, over them the installer's file beside `path`, over that the owner's file
+    at `path`; `box` with what they say.
 
     A file that is not there says nothing. Raises SettingsError naming the file and field of
     every fault.
     """
-    shipped, own = _read(SHIPPED), {}
-    if path.exists() or path.is_symlink():
-        if fault := exposed(path):
-            raise SettingsError([f"{path}: {fault}"])
-        own = _read(path)
-    merged: dict[str, Any] = dict(shipped)
-    for key, value in own.items():
-        below = shipped.get(key)
-        both = isinstance(below, dict) and isinstance(value, dict)
-        merged[key] = {**below, **value} if both and below is not None else value
+    merged = _read(SHIPPED)
+    for one in (path.with_name(INSTALLED), path):
+        if one.exists() or one.is_symlink():
+            if fault := exposed(one):
+                raise SettingsError([f"{one}: {fault}"])
+            merged = _over(merged, _read(one))
     try:
         file = _File.model_validate(merged)
     except ValidationError as error:
@@ -155,6 +155,11 @@ def load(path: Path, box: Box = Box()) -> Rules:
         raise SettingsError([f"{path}: {one}" for one in faults])
     whole = replace(box, **given, units=file.units, containers=file.containers)
     return Rules(peers=file.peers, box=whole, verbs=file.verbs)
+
+
+def here(settings: Settings) -> Rules:
+    """Those of this machine. Raises SettingsError."""
+    return load(settings.broker_config, Box(inbox=settings.inbox))
 
 
 def exposed(path: Path) -> str | None:
@@ -176,6 +181,17 @@ def exposed(path: Path) -> str | None:
         if loose and not (place.is_dir() and found.st_mode & stat.S_ISVTX):
             return f"{place} can be written by others; run: chmod go-w {place}"
     return None
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Tables key by key, all else whole."""
+    merged = dict(below)
+    for key, value in above.items():
+        was = merged.get(key)
+        merged[key] = (
+            {**was, **value} if isinstance(was, dict) and isinstance(value, dict) else value
+        )
+    return merged
 
 
 def _box(table: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -5,6 +5,10 @@
 
 `update.json` says how far it is. Whoever dies in between, `recover` at the next start puts the
 release before back and removes what was half made; the backup and the migrations stay.
+
+The root broker, which does this, comes last: after all else it starts anew, and until it runs the
+release before is kept in sight. `starting`, before each of its starts, sees that one came to
+nothing and puts the release before back.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import os
 import shutil
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -23,16 +28,18 @@ from pydantic import AwareDatetime, ValidationError
 from base.errors import AIError, ConflictError, NotFoundError
 from base.messages import Wire
 from provision import expansion, source
+from provision.disk import alone
 
 Tell = Callable[[str], Awaitable[None]]
 #: The link to the release that is known to work, for as long as another is tried.
 SAFE = "before"
 WHOLE = ".whole"
+WAITING = ("broker", "broker starts")
 
 
 class Journal(Wire):
-    """step: what is being done; until `switch` nothing that runs was touched. before None: the
-    first release.
+    """step: what is being done; until `switch` nothing that runs was touched. `broker`: all else
+    works and the broker is to start, `broker starts`: it tried to. before None: the first release.
     """
 
     version: str
@@ -64,6 +71,9 @@ class Product(Protocol):
 
     async def restart(self, release: Path) -> None:
         """Lay out its units and start all programs anew, from `current`."""
+
+    async def settle(self) -> None:
+        """It is decided which release stays: what did this starts anew, too, in a moment."""
 
     async def healthy(self, version: str) -> str:
         """ "" once all of it works, else why not, after its own deadline."""
@@ -103,7 +113,14 @@ async def plan(product: Product, version: str) -> list[str]:
 
 async def apply(product: Product, version: str, tell: Tell) -> Updated:
     """Raises AIError in words; then the release before runs as it did."""
-    if _path(product).exists():
+    with alone(product.state / "update.lock", "the product"):
+        return await _apply(product, version, tell)
+
+
+async def _apply(product: Product, version: str, tell: Tell) -> Updated:
+    if (left := _journal(product)) is not None or _path(product).exists():
+        if left is not None and left.step in WAITING:
+            raise ConflictError(f"the root broker has yet to start as {left.version}; ask again")
         raise ConflictError("an update was cut off; first: ai-infra update --recover")
     now = _differs(product, version)
     before = now.name if now else None
@@ -134,12 +151,16 @@ async def apply(product: Product, version: str, tell: Tell) -> Updated:
             raise ConflictError(f"{version} does not work: {problem}")
     except (AIError, asyncio.CancelledError) as error:
         await tell(f"rolling back: {error}")
-        await recover(product)
+        await _recover(product)
         if isinstance(error, AIError):
             raise ConflictError(f"rolled back to {before or 'nothing'}: {error}") from error
         raise
     switched_s = round(time.monotonic() - begun_s, 1)
-    _end(product)
+    if before is None:
+        _end(product)
+    else:
+        _note(product, version, before, "broker")
+    await product.settle()
     return Updated(
         version=version,
         before=before,
@@ -152,18 +173,38 @@ async def apply(product: Product, version: str, tell: Tell) -> Updated:
 async def recover(product: Product) -> str | None:
     """Undo an update that failed or was cut off; the version that was to be, None: there was none.
 
-    Safe twice. Raises AIError when the release before cannot be started.
+    Safe twice. Raises AIError when the release before cannot be started, or while it is at work.
     """
-    path = _path(product)
-    try:
-        found = Journal.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+    with alone(product.state / "update.lock", "the product"):
+        return await _recover(product)
+
+
+async def starting(product: Product) -> str | None:
+    """Before each start of the broker: as `recover`, also for an update after which it has tried
+    to start already. Raises ConflictError while an update is at work.
+    """
+    found = _journal(product)
+    if found is not None and found.step == "broker":
+        _note(product, found.version, found.before, "broker starts")
         return None
-    except (OSError, ValidationError):
-        found = None
+    return await recover(product)
+
+
+def started(product: Product) -> None:
+    """The broker runs: an update that waited for it has ended well."""
+    found = _journal(product)
+    if found is not None and found.step in WAITING:
+        _end(product)
+
+
+async def _recover(product: Product) -> str | None:
+    if not _path(product).exists():
+        return None
+    found = _journal(product)
     safe = product.root / SAFE
     before = safe.resolve() if safe.is_symlink() and safe.exists() else None
-    if found is not None and found.step == "switch" and before is not None:
+    switched = found is not None and found.step in {"switch", *WAITING} and before is not None
+    if switched and before is not None:
         if current(product) != before:
             _link(product.root / "current", before)
         await product.restart(before)
@@ -172,6 +213,8 @@ async def recover(product: Product) -> str | None:
         if current(product) != release and not (release / WHOLE).exists():
             shutil.rmtree(release, ignore_errors=True)
     _end(product)
+    if switched:
+        await product.settle()
     return found.version if found else "unknown"
 
 
@@ -209,6 +252,13 @@ def _differs(product: Product, version: str) -> Path | None:
 
 def _path(product: Product) -> Path:
     return product.state / "update.json"
+
+
+def _journal(product: Product) -> Journal | None:
+    """None: there is none that can be read."""
+    with suppress(OSError, ValidationError):
+        return Journal.model_validate_json(_path(product).read_bytes())
+    return None
 
 
 def _note(product: Product, version: str, before: str | None, step: str) -> None:

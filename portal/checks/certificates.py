@@ -14,7 +14,7 @@ from base.verbs import By, Cert, Nothing
 from portal.checks.check import DEADLINE_S, Check, Finding
 from portal.checks.sight import Sight
 
-LIVE = Path("/etc/letsencrypt/live")
+LIVE = Path("/etc/letsencrypt/ai-infra/live")
 #: Renewal is due at a third of the lifetime; at a quarter it has failed for some time.
 ALARM = 0.25
 
@@ -57,7 +57,7 @@ async def look(sight: Sight) -> Finding:
 
 CHECK = Check(
     name="certificates",
-    mend="ai-infra domains renew; see /var/log/letsencrypt/letsencrypt.log",
+    mend="ai-infra domains renew; see /var/lib/ai-broker/certbot/logs",
     look=look,
     appliance=True,
 )

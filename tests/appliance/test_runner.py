@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from jinja2 import Environment, FileSystemLoader
 
-from provision import runner
+from base.errors import SettingsError
+from provision import rules, runner
 
 ROLES = [
     "base", "users", "ssh", "firewall", "redis", "postgres", "qdrant", "tmux", "app", "workers",
@@ -34,6 +37,55 @@ def test_only_modules_that_come_with_ansible_core() -> None:
             for step in (task, *task.get("block", ()), *task.get("rescue", ())):
                 modules = [key for key in step if "." in key]
                 assert all(key.startswith("ansible.builtin.") for key in modules), (path, modules)
+
+
+def drawn(role: str, name: str, **values: object) -> str:
+    """A template of a role, as ansible draws it."""
+    folder = runner.PROJECT / "roles" / role / "templates"
+    jinja = Environment(loader=FileSystemLoader(folder), trim_blocks=True, autoescape=False)
+    jinja.filters["to_json"] = json.dumps
+    return jinja.get_template(name).render(values)
+
+
+@pytest.mark.parametrize(
+    ("role", "mb", "cores", "memory", "cpu"),
+    [
+        ("nginx", 65_536, 8, "512M", "50%"),
+        ("nginx", 4_096, 2, "128M", "50%"),
+        ("postgres", 65_536, 8, "8192M", "200%"),
+        ("postgres", 16_384, 4, "2048M", "100%"),
+        ("postgres", 2_048, 1, "512M", "100%"),
+        ("postgres", 262_144, 64, "8192M", "200%"),
+    ],
+)
+def test_limits_are_the_seed_plans_scaled_to_the_box(
+    role: str, mb: int, cores: int, memory: str, cpu: str
+) -> None:
+    defaults = yaml.safe_load((runner.PROJECT / f"roles/{role}/defaults/main.yml").read_text())
+    limit = {"nginx": defaults.get("nginx_limits", {}).get("nginx")}.get(role)
+    item = {"key": role, "value": limit or defaults["postgres_limits"]}
+    text = drawn("base", "limits.conf.j2", item=item, base_memory_mb=str(mb), base_cores=cores)
+    said = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    assert (said["MemoryMax"], said["CPUQuota"]) == (memory, cpu)
+
+
+def test_the_broker_is_told_of_the_variables(tmp_path: Path) -> None:
+    given: dict[str, object] = {
+        "ai_http_port": 8080, "ai_https_port": 8443, "ai_email": "me@example.org",
+        "tls_acme_url": "", "tls_acme_ca": "", "tls_addresses": ["203.0.113.5"],
+        "tls_nameserver": "",
+    }  # fmt: skip
+    told = tmp_path / rules.INSTALLED
+    told.write_text(drawn("nginx", "broker.installed.toml.j2", **given))
+    own = tmp_path / "broker.toml"
+    own.write_text("[box]\nhttps_port = 9443\n")
+    box = rules.load(own).box
+    assert (box.http_port, box.https_port) == (8080, 9443)
+    assert (box.acme_email, box.acme_url) == ("me@example.org", None)
+    assert box.addresses == ("203.0.113.5",)
+    told.chmod(0o666)
+    with pytest.raises(SettingsError, match="can be written by others"):
+        rules.load(own)
 
 
 def test_a_slip_of_the_pen_is_told() -> None:

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from present import need
 
+from provision import rules, runner
+from supervisor import units
+
 UNITS = Path(__file__).resolve().parents[2] / "systemd"
 #: The most that `systemd-analyze security` may say of a unit.
 EXPOSURE = {
@@ -62,6 +65,17 @@ def test_the_target_wants_every_unit() -> None:
     for name in EXPOSURE:
         assert name.replace("@.", "@embed.") in target
         assert "PartOf=ai-infrastructure.target" in (UNITS / name).read_text()
+
+
+def test_what_may_be_restarted_is_what_is_installed() -> None:
+    target = (UNITS / "ai-infrastructure.target").read_text()
+    wanted = set(" ".join(re.findall(r"^Wants=(.*)$", target, re.MULTILINE)).split())
+    listed = set(rules.load(Path("/nonexistent/broker.toml")).box.units)
+    assert listed == wanted - {rules.OWN_UNIT} | {"nginx.service", "postgresql.service"}
+    started = (runner.PROJECT / "roles/app/tasks/start.yml").read_text()
+    for unit in wanted - {"ai-rehearsal.service"}:  # which runs without a key alone
+        assert unit.removesuffix(".service") in started
+    assert set(units.UNITS.values()) == wanted
 
 
 def test_what_hosts_sandboxes_hides_nothing_of_proc_and_sys() -> None:

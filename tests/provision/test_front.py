@@ -16,7 +16,7 @@ from nginx_rig import Ground, ground, make_box, program, unverified
 from websockets.sync.client import connect
 from websockets.sync.server import ServerConnection, serve
 
-from base.errors import ForbiddenError
+from base.errors import ConflictError, ForbiddenError
 from portal.limits import BODY_MAX_BYTES, LARGER_BYTES
 from provision import front, template
 from provision.sites import Sites
@@ -132,6 +132,19 @@ async def test_a_portal_without_a_domain_answers_to_every_name(tmp_path: Path) -
         ground.stop()
 
 
+async def test_where_the_owners_sites_listen_the_nameless_are_theirs(ground: Ground) -> None:
+    with program("portal") as (upstream, _):
+        files = ground.certificate("portal.invalid")
+        nameless = Spec(domain="_", kind="portal", upstream=upstream, **files)
+        await front.lay(ground.box, [nameless])
+        assert ground.get("192.0.2.1").text == "the owner's"
+        assert ground.get("192.0.2.1", tls=True).text == "portal"
+        both = f"listen 127.0.0.1:{ground.box.https_port}; listen 127.0.0.1:PORT;"
+        ground.owner("owner.example", f'server {{ {both} server_name x; return 200 "x"; }}\n')
+        with pytest.raises(ConflictError, match="a portal without a name cannot be reached"):
+            await front._work(ground.box, [nameless], None, check=False)
+
+
 async def test_sockets_and_streams_pass_at_once(ground: Ground) -> None:
     def echo(socket_: ServerConnection) -> None:
         for said in socket_:
@@ -205,6 +218,33 @@ async def test_a_fresh_machine_gets_our_nginx_conf_and_its_own_back(tmp_path: Pa
         *("sites-available", "sites-enabled"),
     ]
     assert list((nginx / "conf.d").iterdir()) == []
+
+
+async def test_removed_and_installed_again_peoples_sites_are_served_as_before(
+    ground: Ground,
+) -> None:
+    box, made = ground.box, specs(ground, "http://127.0.0.1:9999")[:1]
+    await front.lay(box, made)
+    site = ground.static("one.example")
+    (box.www / "one.example" / "releases").mkdir()
+    await Sites(box).apply(site)
+    await front.remove(box)
+    ground.reload()
+    assert not any(box.nginx.glob("*ai-infra*"))
+    assert not any(box.nginx.rglob(front.HOOK))
+    assert ground.get("owner.example").text == "the owner's"
+    assert ground.get("one.example").text == "the owner's"
+    assert await front.lay(box, made) == ["the sites of before", "portal at ai.example"]
+    assert ground.get("one.example").text == "this is one.example"
+    assert await front.lay(box, made) == []
+    page = box.www / "owner.example" / "index.html"
+    page.parent.mkdir()
+    page.write_text("stays")
+    gone = await front.remove(box, purge=True)
+    assert str(box.nginx_logs / "one.example.access.log") in gone
+    assert [path.name for path in box.www.iterdir()] == ["owner.example"]
+    assert await front.lay(box, []) == []
+    assert Sites(box).specs(front=True) == []
 
 
 async def test_an_nginx_conf_that_somebody_changed_stays(tmp_path: Path) -> None:

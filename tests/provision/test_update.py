@@ -35,6 +35,7 @@ class Said(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_): ...
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Said).serve_forever()
 """
+BROKER = "import os, sys; sys.exit(os.path.exists(sys.argv[1]))"
 FIRST = "CREATE TABLE boats (id INTEGER PRIMARY KEY);"
 SECOND = "ALTER TABLE boats ADD COLUMN name TEXT;"
 HEALTHY_S = 5.0
@@ -87,6 +88,9 @@ class Small:
         serve = self.root / "current" / "serve.py"
         self.process = subprocess.Popen([python, serve, str(self.port)], stderr=subprocess.DEVNULL)
 
+    async def settle(self) -> None:
+        self.did.append(f"settle {self.now}")
+
     async def healthy(self, version: str) -> str:
         end_s = time.monotonic() + HEALTHY_S
         while time.monotonic() < end_s and self.process and self.process.poll() is None:
@@ -113,6 +117,18 @@ class Small:
     def now(self) -> str:
         found = update.current(self)
         return found.name if found else ""
+
+
+async def starts(small: Small, most: int = 5) -> int:
+    """As systemd starts the broker: before each try what its unit does; how many it took."""
+    for number in range(1, most + 1):
+        await update.starting(small)
+        release = small.root / "current"
+        line = [release / ".venv" / "bin" / "python", "-c", BROKER, release / "mute"]
+        if subprocess.run(line, check=False).returncode == 0:
+            update.started(small)
+            return number
+    raise AssertionError("it never started")
 
 
 class Died(BaseException):
@@ -157,13 +173,66 @@ async def test_another_version_runs_and_the_oldest_release_goes(small: Small) ->
     assert any("migrations" in line for line in plan)
     assert small.now == "0.1.0"
     done = await update.apply(small, "0.2.0", tell)
-    assert small.did == ["build", "back up", "migrate", "restart 0.2.0"]
+    assert small.did == ["build", "back up", "migrate", "restart 0.2.0", "settle 0.2.0"]
     assert (done.before, done.backup, small.says()) == ("0.1.0", "1a2b3c4d", "0.2.0")
     assert await small.store.fetch("SELECT name FROM boats") == []
+    assert (small.root / update.SAFE).resolve().name == "0.1.0"  # until the broker runs, too
+    with pytest.raises(ConflictError, match=r"has yet to start as 0\.2\.0"):
+        await update.apply(small, "0.3.0", tell)
+    assert await starts(small) == 1
     assert not (small.root / update.SAFE).is_symlink()
     assert (await update.apply(small, "0.3.0", tell)).kept == ["0.2.0", "0.3.0"]
+    update.started(small)
     with pytest.raises(ConflictError, match="already"):
         await update.apply(small, "0.3.0", tell)
+
+
+async def test_a_broker_that_does_not_start_after_an_update_is_rolled_back(small: Small) -> None:
+    folder = Path(small.origin.source)
+    (release(folder, "0.2.0", FIRST, SECOND) / "mute").touch()
+    assert (await update.apply(small, "0.2.0", tell)).version == "0.2.0"
+    assert small.says() == "0.2.0"
+    assert await starts(small) == 2
+    assert small.did[-2:] == ["restart 0.1.0", "settle 0.1.0"]
+    assert (small.now, await small.healthy("0.1.0")) == ("0.1.0", "")
+    assert not (small.root / update.SAFE).is_symlink()
+    assert await starts(small) == 1
+    # Whoever is at it is not undone by a broker that is started meanwhile.
+    release(folder, "0.3.0", FIRST, SECOND)
+    seen: list[str] = []
+
+    async def meanwhile(version: str) -> str:
+        with pytest.raises(ConflictError, match="is under way"):
+            await update.starting(small)
+        seen.append(version)
+        return ""
+
+    small.healthy = meanwhile  # type: ignore[method-assign]
+    await update.apply(small, "0.3.0", tell)
+    assert (seen, small.now) == (["0.3.0"], "0.3.0")
+
+
+@pytest.mark.parametrize("place", ["before", "current", None])
+def test_the_unit_asks_the_release_that_is_known_to_work(tmp_path: Path, place: str | None) -> None:
+    unit = Path(__file__).resolve().parents[2] / "systemd" / "ai-provision.service"
+    text = unit.read_text().replace("\\\n", " ")
+    line = next(one for one in text.splitlines() if one.startswith("ExecStartPre="))
+    how, _, script = line.removeprefix("ExecStartPre=").partition("/bin/sh -c ")
+    assert set(how) == {"-", "+"}  # not confined: it lays units; its failure stops no start
+    state = tmp_path / "broker"
+    state.mkdir()
+    for name in ("before", "current") if place == "before" else ("current",):
+        python = tmp_path / name / ".venv" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text('#!/bin/sh\necho "$(basename "$PWD") $*"\n')
+        python.chmod(0o755)
+    if place is not None:
+        (state / "update.json").touch()
+    words = script.strip("'").replace("/opt/ai-infra", str(tmp_path))
+    words = words.replace("/var/lib/ai-broker", str(state))
+    done = subprocess.run(["/bin/sh", "-c", words], check=True, capture_output=True, text=True)
+    wanted = f"{place} -m provision.product --recover --start\n" if place else ""
+    assert done.stdout == wanted
 
 
 async def test_one_that_does_not_work_is_rolled_back(small: Small) -> None:
@@ -172,6 +241,7 @@ async def test_one_that_does_not_work_is_rolled_back(small: Small) -> None:
     with pytest.raises(ConflictError, match=r"rolled back to 0\.1\.0: 0\.2\.0 does not work"):
         await update.apply(small, "0.2.0", tell)
     assert time.monotonic() - begun_s < 60
+    assert small.did[-2:] == ["restart 0.1.0", "settle 0.1.0"]
     assert small.now == "0.1.0"
     assert await small.healthy("0.1.0") == ""
     # What it added to the database stays, and the release before does not mind.
