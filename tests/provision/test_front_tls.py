@@ -25,6 +25,11 @@ __all__ = ["town"]
 SYSTEM = By(role="system")
 
 
+def of(town: Town) -> Box:
+    """Whose nginx.conf is as it is laid here."""
+    return replace(town.box, nginx_user="www-data")
+
+
 def spec(box: Box, domain: str) -> Spec:
     chain, key = front_tls.shown(box, domain)
     return Spec(
@@ -42,7 +47,7 @@ def leaf(town: Town, host: str) -> x509.Certificate:
 
 
 async def test_its_own_until_the_authority_gives_one_that_is_renewed(town: Town) -> None:
-    box, name = town.box, "portal.example"
+    box, name = of(town), "portal.example"
     await front.lay(box, [spec(box, name)])
     assert front_tls.is_own(box, name)
     assert not front_tls.is_own(box, "other.example")
@@ -73,7 +78,7 @@ async def test_its_own_until_the_authority_gives_one_that_is_renewed(town: Town)
 
 
 async def test_by_the_verbs_like_every_other(town: Town) -> None:
-    box, name = town.box, "verbs.example"
+    box, name = of(town), "verbs.example"
     await front.lay(box, [spec(box, name)])
     request = CertIssue(domain=name)
     with pytest.raises(ConflictError, match="has no address"):
@@ -97,7 +102,7 @@ async def test_by_the_verbs_like_every_other(town: Town) -> None:
 async def test_an_authority_that_is_away_leaves_what_was_shown(town: Town) -> None:
     name = "away.example"
     town.home(name)
-    away = replace(town.box, acme_url="https://127.0.0.1:1/dir")
+    away = replace(of(town), acme_url="https://127.0.0.1:1/dir")
     await front.lay(away, [spec(away, name)])
     said, note = await front.certify(away, name, "http-01")
     assert said == []
@@ -108,18 +113,19 @@ async def test_an_authority_that_is_away_leaves_what_was_shown(town: Town) -> No
 
 def test_an_authority_behind_no_network_is_away_too() -> None:
     """In the words of certbot 2.9 (Ubuntu 24.04) and 4.0 (Debian 13)."""
-    said = "An unexpected error occurred:\nValueError: Requesting a.example/dir: Network is unreachable"
-    told = certbot.why(Ended(code=1, said=said), "https://a.example/dir")
+    said = "ValueError: Requesting a.example/dir: Network is unreachable"
+    ended = Ended(code=1, said=f"An unexpected error occurred:\n{said}")
+    told = certbot.why(ended, "https://a.example/dir")
     assert told == "the certificate authority at https://a.example/dir cannot be reached"
 
 
 def test_by_the_command_of_the_installer(town: Town, tmp_path: Path) -> None:
     """Everything of the box from the installer's file; the owner's is laid over it."""
-    box = town.box
+    box = of(town)
     town.home("told.example")
     told = {name: getattr(box, name) for name in ("nginx", "www", "letsencrypt", "nginx_pid")}
     told |= {"nginx_logs": box.nginx_logs, "acme_url": box.acme_url, "acme_ca": box.acme_ca}
-    told |= {"nameserver": box.nameserver, "nginx_user": "www-data"}
+    told |= {"nameserver": box.nameserver, "nginx_user": box.nginx_user}
     lines = [f'{name} = "{value}"' for name, value in told.items()]
     lines += [f"http_port = {box.http_port}", f"https_port = {box.https_port}"]
     lines += ['addresses = ["127.0.0.1"]', 'listen = ["127.0.0.1"]', 'state = "/nowhere"']
