@@ -65,6 +65,9 @@ class Product(Protocol):
     async def restart(self, release: Path) -> None:
         """Lay out its units and start all programs anew, from `current`."""
 
+    async def settle(self) -> None:
+        """It is decided which release stays: what did this starts anew, too, in a moment."""
+
     async def healthy(self, version: str) -> str:
         """ "" once all of it works, else why not, after its own deadline."""
 
@@ -140,6 +143,7 @@ async def apply(product: Product, version: str, tell: Tell) -> Updated:
         raise
     switched_s = round(time.monotonic() - begun_s, 1)
     _end(product)
+    await product.settle()
     return Updated(
         version=version,
         before=before,
@@ -163,7 +167,8 @@ async def recover(product: Product) -> str | None:
         found = None
     safe = product.root / SAFE
     before = safe.resolve() if safe.is_symlink() and safe.exists() else None
-    if found is not None and found.step == "switch" and before is not None:
+    switched = found is not None and found.step == "switch" and before is not None
+    if switched and before is not None:
         if current(product) != before:
             _link(product.root / "current", before)
         await product.restart(before)
@@ -172,6 +177,8 @@ async def recover(product: Product) -> str | None:
         if current(product) != release and not (release / WHOLE).exists():
             shutil.rmtree(release, ignore_errors=True)
     _end(product)
+    if switched:
+        await product.settle()
     return found.version if found else "unknown"
 
 

@@ -87,6 +87,9 @@ class Small:
         serve = self.root / "current" / "serve.py"
         self.process = subprocess.Popen([python, serve, str(self.port)], stderr=subprocess.DEVNULL)
 
+    async def settle(self) -> None:
+        self.did.append(f"settle {self.now}")
+
     async def healthy(self, version: str) -> str:
         end_s = time.monotonic() + HEALTHY_S
         while time.monotonic() < end_s and self.process and self.process.poll() is None:
@@ -157,7 +160,7 @@ async def test_another_version_runs_and_the_oldest_release_goes(small: Small) ->
     assert any("migrations" in line for line in plan)
     assert small.now == "0.1.0"
     done = await update.apply(small, "0.2.0", tell)
-    assert small.did == ["build", "back up", "migrate", "restart 0.2.0"]
+    assert small.did == ["build", "back up", "migrate", "restart 0.2.0", "settle 0.2.0"]
     assert (done.before, done.backup, small.says()) == ("0.1.0", "1a2b3c4d", "0.2.0")
     assert await small.store.fetch("SELECT name FROM boats") == []
     assert not (small.root / update.SAFE).is_symlink()
@@ -172,6 +175,7 @@ async def test_one_that_does_not_work_is_rolled_back(small: Small) -> None:
     with pytest.raises(ConflictError, match=r"rolled back to 0\.1\.0: 0\.2\.0 does not work"):
         await update.apply(small, "0.2.0", tell)
     assert time.monotonic() - begun_s < 60
+    assert small.did[-2:] == ["restart 0.1.0", "settle 0.1.0"]
     assert small.now == "0.1.0"
     assert await small.healthy("0.1.0") == ""
     # What it added to the database stays, and the release before does not mind.
