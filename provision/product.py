@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from base.backup import create
 from base.backup.command import Done, run
 from base.errors import AIError, ConflictError
 from base.settings import Settings, load
-from provision import rules, source, update
+from provision import environment, rules, source, update
 from provision.box import Box
 
 OPT = Path("/opt/ai-infra")
@@ -32,9 +33,12 @@ UNITS = Path("/etc/systemd/system")
 ACCOUNT = "ai-api"
 #: In the order of a start; the broker, which may be doing this, comes after it all.
 PROGRAMS = (
-    "ai-memory", "ai-workers@1", "ai-rehearsal", "ai-api", "ai-agents", "ai-supervisor",
+    "ai-memory", "ai-workers@embed", "ai-rehearsal", "ai-api", "ai-agents", "ai-supervisor",
 )  # fmt: skip
-BUILD_S, SHORT_S, RESTART_S, HEALTHY_S = 3_000.0, 60.0, 45.0, 40.0
+#: Does not run where there is a key, and that is well.
+AT_TIMES = "ai-rehearsal"
+CONFIGURED, OF_ROOT = ("PIP_", "npm_config_"), (".config", ".pip", ".npmrc")
+SHORT_S, RESTART_S, HEALTHY_S = 60.0, 45.0, 40.0
 ASK_S, PAUSE_S = 3.0, 0.5
 MIGRATE = """import asyncio
 from base.settings import load
@@ -59,14 +63,14 @@ class Installed:
     units: Path = UNITS
 
     async def build(self, release: Path) -> None:
-        venv = release / ".venv"
-        await _well([_python(), "-m", "venv", str(venv)], SHORT_S * 3)
-        line = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet"]
-        line += ["--disable-pip-version-check", "--editable", str(release)]
-        # pip's own configuration says where packages come from.
-        named = {key: value for key, value in os.environ.items() if key.startswith("PIP_")}
-        await _well(line, BUILD_S, {"HOME": "/root", **named})
-        (venv / ".installed").write_bytes((release / "pyproject.toml").read_bytes())
+        now = (self.root / "current").resolve()
+        # What pip and npm are configured with says where packages come from.
+        named = {key: value for key, value in os.environ.items() if key.startswith(CONFIGURED)}
+        with tempfile.TemporaryDirectory(prefix="ai-infra-") as home:
+            for name in OF_ROOT:  # its home may be read, and not written
+                (Path(home) / name).symlink_to(f"/root/{name}")
+            own = {"HOME": home, "AI_INFRA_HOME": str(self.settings.home), **named}
+            await environment.make(release, now, own | {"AI_INFRA_APPLIANCE": "true"})
 
     async def back_up(self) -> str:
         async def quiet(text: str) -> None:
@@ -86,13 +90,16 @@ class Installed:
             new.chmod(0o644)
             new.replace(self.units / path.name)
         await _well(["systemctl", "daemon-reload"], SHORT_S)
-        there = [name for name in PROGRAMS if (self.units / _file(name)).is_file()]
+        there = self._there()
         await _well(["systemctl", "reset-failed", *there], SHORT_S, check=False)
-        await _well(["systemctl", "restart", *there], RESTART_S)
+        done = await run(["systemctl", "restart", *there], deadline_s=RESTART_S)
+        if done.code:  # its first line names the unit, its last where to read on
+            raise ConflictError(done.err.strip().partition("\n")[0] or done.words)
 
     async def settle(self) -> None:
         # Not now: it may be this very process, which has yet to say how it went.
         later = ["systemd-run", "--quiet", "--collect", "--on-active=3"]
+        later += ["--timer-property=AccuracySec=100ms"]
         await _well([*later, "systemctl", "restart", "ai-provision"], SHORT_S, check=False)
 
     async def healthy(self, version: str) -> str:
@@ -104,8 +111,11 @@ class Installed:
             await asyncio.sleep(PAUSE_S)
         return said
 
+    def _there(self) -> list[str]:
+        return [name for name in PROGRAMS if (self.units / _file(name)).is_file()]
+
     async def _problem(self, version: str) -> str:
-        there = [name for name in PROGRAMS if (self.units / _file(name)).is_file()]
+        there = [name for name in self._there() if name != AT_TIMES]
         done = await run(["systemctl", "is-active", *there], deadline_s=SHORT_S)
         if done.code:
             states = zip(there, done.out.split(), strict=False)
@@ -144,14 +154,6 @@ def started(settings: Settings, state: Path) -> None:
 
 def _file(name: str) -> str:
     return f"{name.split('@', maxsplit=1)[0]}@.service" if "@" in name else f"{name}.service"
-
-
-def _python() -> str:
-    """The system's Python: that of a release's environment goes with the release."""
-    for path in ("/usr/bin/python3", sys.executable):
-        if os.access(path, os.X_OK):
-            return path
-    return "python3"
 
 
 async def _well(

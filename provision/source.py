@@ -22,6 +22,8 @@ from base.errors import BackupError, InputError, NotFoundError, SettingsError
 
 NAME = "ai-infrastructure"
 GIT_S = 600.0
+#: All accounts read a release, whatever the broker's umask is.
+OPEN = ("/bin/sh", "-c", 'umask 022; exec "$@"', "sh")
 #: What of a checkout is no part of a release.
 LEFT = (".git", ".venv", "__pycache__", "*.egg-info", ".pytest_cache", ".ruff_cache", ".mypy_cache")
 
@@ -114,7 +116,7 @@ def _unpack(archive: Path, into: Path) -> None:
 
 async def _from_git(url: str, version: str, into: Path) -> None:
     for tag in (f"v{version}", version):
-        line = ["git", "-c", "advice.detachedHead=false", "clone", "--quiet", "--depth", "1"]
+        line = [*OPEN, "git", "-c", "advice.detachedHead=false", "clone", "--quiet", "--depth", "1"]
         line += ["--branch", tag, "--", url, str(into)]
         environment = {"GIT_TERMINAL_PROMPT": "0", "HOME": "/root"}
         try:

@@ -10,10 +10,10 @@ unset PYTHONDONTWRITEBYTECODE
 
 PACKAGES=(tmux git bubblewrap socat util-linux redis-server ripgrep chromium procps espeak-ng restic)
 COMMANDS=(tmux git bwrap socat setpriv redis-server rg chromium ps espeak-ng restic)
-# The installer's server: a root of its own, booted beside this machine. It takes long, so it is asked for.
-if [ -n "${AI_INFRA_TEST_SERVER:-}" ]; then
-    PACKAGES+=(debootstrap systemd-container)
-    COMMANDS+=(debootstrap systemd-nspawn)
+# The installer's server: a root of its own, booted beside this machine by root. AI_INFRA_TEST_SERVER=0: not.
+if [ "$(id -u)" = 0 ] && [ "${AI_INFRA_TEST_SERVER:-}" != 0 ]; then
+    PACKAGES+=(mmdebstrap systemd-container)
+    COMMANDS+=(mmdebstrap systemd-nspawn)
 fi
 # What the escape tests try to get out with: a way that is not installed proves nothing.
 PACKAGES+=(netcat-openbsd openssh-client iputils-ping curl wget binutils iproute2 perl)

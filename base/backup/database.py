@@ -40,6 +40,23 @@ DO $$ DECLARE name TEXT; BEGIN
 END $$;
 GRANT {AUDIT_ROLE} TO {{owner}};
 """
+#: What is said of a database beside its contents, which no dump has: who may enter, and as whom
+#: each account works in it. The rows are the statements that say it of the new one.
+GRANTS = """
+SELECT 'REVOKE ALL ON DATABASE {new} FROM PUBLIC;' FROM pg_database
+ WHERE datname = '{old}' AND datacl IS NOT NULL;
+SELECT format('GRANT %s ON DATABASE {new} TO %s%s;', privilege_type,
+  CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END,
+  CASE WHEN is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
+ FROM pg_database, aclexplode(datacl)
+ WHERE datname = '{old}' AND grantee <> datdba AND grantor = datdba;
+SELECT format('ALTER %s SET %I TO %s;', CASE WHEN setrole = 0 THEN 'DATABASE {new}'
+   ELSE format('ROLE %I IN DATABASE {new}', pg_get_userbyid(setrole)) END,
+  split_part(one, '=', 1), CASE WHEN one LIKE 'search_path=%' THEN substr(one, 13)
+   ELSE quote_literal(substr(one, strpos(one, '=') + 1)) END)
+ FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase, unnest(setconfig) one
+ WHERE datname = '{old}';
+"""
 PLAIN = re.compile(r"[a-z_][a-z0-9_]{0,60}")
 
 
@@ -189,6 +206,9 @@ class Database:
         if done.code:
             await self.sql(f"DROP DATABASE IF EXISTS {name}", "postgres", check=False)
             raise BackupError(f"pg_restore: {done.words}")
+        said = await self.sql(GRANTS.format(new=name, old=self.name), "postgres")
+        if said:
+            await self.sql(said, "postgres")
 
     async def swap(self, new: str, aside: str) -> None:
         """`new` becomes the database, what there was is `aside` from now on; both or neither."""

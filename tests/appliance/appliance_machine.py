@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import yaml
@@ -29,14 +29,23 @@ BARE = "systemd,systemd-sysv,dbus,python3,ca-certificates,iproute2,openssh-serve
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SYSTEM_PYTHON = "/usr/bin/python3"
 BOOT_S = 60.0
+#: As the owner of a server says it for all programs.
+PIP = "[global]\nno-index = true\nfind-links = /wheels\n[install]\nno-compile = true\n"
 
 
 def prepare() -> None:
     """Fetch what is missing in the cache."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    _base()
-    _wheels()
-    _npm()
+    with ThreadPoolExecutor() as threads:
+        for done in [threads.submit(part) for part in (_base, _wheels, _npm)]:
+            done.result()
+
+
+def able() -> bool:
+    """Whether this machine lets root mount and make namespaces, as a container of it may not."""
+    line = ["unshare", "--mount", "--pid", "--net", "--fork", "--mount-proc"]
+    line += ["mount", "-t", "tmpfs", "none", "/mnt"]
+    return subprocess.run(line, check=False, capture_output=True).returncode == 0
 
 
 def suite() -> str:
@@ -54,7 +63,7 @@ def suite() -> str:
 
 
 def base() -> Path:
-    return CACHE / suite()
+    return CACHE / f"root-{suite()}"
 
 
 class Machine:
@@ -69,6 +78,8 @@ class Machine:
             (folder / name).mkdir(parents=True)
         layers = f"lowerdir={base()},upperdir={folder / 'upper'},workdir={folder / 'work'}"
         _do("mount", "-t", "overlay", "overlay", "-o", layers, str(self.root))
+        (self.root / "etc/pip.conf").write_text(PIP)
+        (self.root / "root/.npmrc").write_text("offline=true\ncache=/npm\n")
 
     def boot(self) -> float:
         """Start it and wait for systemd; how long it took, in seconds."""
@@ -118,11 +129,14 @@ class Machine:
         assert not check or done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"[-6000:]
         return done
 
+    def network(self) -> list[str]:
+        """What goes before a program of this machine that shall run in the server's network."""
+        return ["nsenter", "-t", str(self._leader), "-n", "--"]
+
     def line(self, script: str) -> list[str]:
         enter = ["nsenter", "-t", str(self._leader), *["-m", "-p", "-n", "-u", "-i", "-C"], "--"]
-        env = ["env", "-i", f"PATH={PATH}", "HOME=/root", "LANG=C.UTF-8", "PIP_NO_INDEX=1"]
-        env += ["PIP_FIND_LINKS=/wheels", "PIP_NO_COMPILE=1", "npm_config_offline=true"]
-        return [*enter, *env, "npm_config_cache=/npm", "bash", "-c", f"cd / && {script}"]
+        env = ["env", "-i", f"PATH={PATH}", "HOME=/root", "LANG=C.UTF-8"]
+        return [*enter, *env, "bash", "-c", f"cd / && {script}"]
 
     def start(self, script: str) -> subprocess.Popen[bytes]:
         """The same, without waiting, in a session that can be killed whole."""
@@ -132,6 +146,16 @@ class Machine:
             stdout=(self.folder / "started").open("ab"),
             stderr=subprocess.STDOUT,
             start_new_session=True,
+        )
+
+    def talk(self, script: str) -> subprocess.Popen[str]:
+        """The same, to be listened to."""
+        return subprocess.Popen(
+            self.line(script),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
     def files(self) -> set[str]:
@@ -181,18 +205,12 @@ def _base() -> None:
     if not root.is_dir():
         new = root.with_suffix(".new")
         shutil.rmtree(new, ignore_errors=True)
-        lists = [*Path("/etc/apt/sources.list.d").glob("*.sources"), Path("/etc/apt/sources.list")]
-        sources = "\n".join(path.read_text() for path in lists if path.is_file())
-        mirror = re.search(r"^(?:URIs:|deb) (\S*//\S+)", sources, re.MULTILINE)
-        assert mirror, "apt on this machine names no mirror"
-        _do("debootstrap", "--variant=minbase", f"--include={BARE}", suite(), str(new), mirror[1])
-        for path in Path("/etc/apt").rglob("*"):
-            inside = new / path.relative_to("/")
-            if path.is_file() and (path.suffix == ".sources" or path.name.startswith("99")):
-                inside.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, inside)
-        if list((new / "etc/apt/sources.list.d").glob("*.sources")):
-            (new / "etc/apt/sources.list").unlink(missing_ok=True)
+        etc = Path("/etc/apt")
+        lists = [*etc.glob("sources.list.d/*.sources"), etc / "sources.list"]
+        lists = [path for path in lists if path.is_file() and path.stat().st_size]
+        line = ["mmdebstrap", "--variant=minbase", f"--include={BARE}", "--dpkgopt=force-unsafe-io"]
+        line += [f"--aptopt={path}" for path in sorted(etc.glob("apt.conf.d/99*"))]
+        _do(*line, suite(), str(new), *map(str, lists))
         new.rename(root)
     wanted = " ".join(sorted(packages()))
     if not stamp.exists() or stamp.read_text() != wanted:

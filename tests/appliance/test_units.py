@@ -82,3 +82,11 @@ def test_what_hosts_sandboxes_hides_nothing_of_proc_and_sys() -> None:
     text = (UNITS / "ai-agents.service").read_text()
     for word in ("ProtectKernelTunables", "ProtectProc", "ProcSubset", "RestrictNamespaces"):
         assert f"{word}=" not in text, f"{word} would refuse every sandbox"
+
+
+def test_the_broker_may_do_what_its_verbs_need() -> None:
+    """Each was found on a server, where the verb failed without it."""
+    text = (UNITS / "ai-provision.service").read_text()
+    assert "CAP_SETFCAP" in text, "bwrap cannot map root: no site is ever tried"
+    assert "RestrictSUIDSGID=yes" not in text, "restored folders would lose their group"
+    assert "/etc/systemd/system" in text, "an update cannot lay its units out"

@@ -50,8 +50,25 @@ def test_what_is_wiped_is_there_again(home: Home) -> None:
     assert not staging.folder(home.settings).exists()
 
 
+MEANT = """REVOKE ALL ON DATABASE {name} FROM PUBLIC; CREATE ROLE "a guest";
+GRANT CONNECT ON DATABASE {name} TO "a guest";
+ALTER ROLE "a guest" IN DATABASE {name} SET role TO {owner};
+ALTER DATABASE {name} SET search_path TO public, pg_catalog;"""
+SAID = """SELECT d.datacl::text, array_agg((s.setrole::regrole, s.setconfig)::text
+ ORDER BY s.setrole) FROM pg_database d JOIN pg_db_role_setting s ON s.setdatabase = d.oid
+ WHERE d.datname = current_database() GROUP BY 1"""
+
+
+async def _asked(home: Home, text: str) -> str:
+    async with restore.answering(home.settings) as there:
+        return await there.sql(text.format(name=there.name, owner=there.owner))
+
+
 def test_what_was_there_is_kept_aside(home: Home) -> None:
     home.add_user("later")
+    asyncio.run(_asked(home, MEANT))
+    meant = asyncio.run(_asked(home, SAID))
+    assert "role=" in meant
     (home.path / "MEMORY" / "Learning" / "one.md").write_text("changed\n")
     done = restored(home)
     assert home.users() == ["ada@example.org"]
@@ -64,6 +81,8 @@ def test_what_was_there_is_kept_aside(home: Home) -> None:
             return await there.sql("SELECT count(*) FROM users", done.database_aside)
 
     assert asyncio.run(before()) == "2", kept
+    # No dump has it: who may enter, and as whom.
+    assert asyncio.run(_asked(home, SAID)) == meant
 
 
 def test_a_part_leaves_the_rest(home: Home) -> None:

@@ -1,0 +1,81 @@
+"""The world around the server: an authority that gives certificates, and what names point to.
+
+`python appliance_town.py FOLDER NAME...`, run within the server's network, is all of it on its
+loopback: says where it is in a line of JSON and ends with its input.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from appliance_machine import Machine
+
+TESTS = Path(__file__).resolve().parents[1]
+HTTP = 80
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Town:
+    """url: of the authority. ca: the roots of its own address and of what it issues; nameserver:
+    who knows the names.
+    """
+
+    url: str
+    ca: Path
+    nameserver: str
+
+
+@contextmanager
+def town(network: list[str], folder: Path, *names: str) -> Iterator[Town]:
+    """network: what runs a program within the server's network. All names point to it."""
+    places = [TESTS.parent, TESTS, TESTS / "provision"]
+    process = subprocess.Popen(
+        [*network, sys.executable, __file__, str(folder), *names],
+        env={**os.environ, "PYTHONPATH": ":".join(map(str, places))},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        said = json.loads(process.stdout.readline())
+        yield Town(url=said["url"], ca=Path(said["ca"]), nameserver=said["nameserver"])
+    finally:
+        process.communicate(timeout=30)
+
+
+def get(server: Machine, host: str, path: str) -> tuple[str, str, str]:
+    """Asked by HTTPS, as a browser would: status, body and the certificate's serial number.
+    "000": no answer that may be believed.
+    """
+    line = f"curl -s --resolve {host}:443:127.0.0.1 -w '\\n%{{http_code}}\\n%{{certs}}'"
+    said = server.run(f"{line} 'https://{host}{path}'", check=False).stdout
+    found = re.fullmatch(r"(.*)\n(\d{3})\n(.*?)", said, re.DOTALL)
+    assert found, said
+    serial = re.search(r"^Serial Number:\s*(\S+)", found[3], re.MULTILINE)
+    return found[2], found[1], serial[1] if serial else ""
+
+
+def main(folder: Path, *pointed: str) -> None:
+    from acme_rig import authority, names
+
+    with names(folder) as world, authority(folder / "ca", world, HTTP) as ca:
+        for name in pointed:
+            world.point(name, "127.0.0.1")
+        said = {"url": ca.url, "ca": str(ca.ca), "nameserver": f"127.0.0.1:{world.port}"}
+        print(json.dumps(said), flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *sys.argv[2:])
