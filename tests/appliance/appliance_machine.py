@@ -184,7 +184,7 @@ MOVING = (
     "/proc", "/sys", "/dev", "/run", "/tmp", "/src", "/wheels", "/npm", "/var/tmp",
     "/var/cache", "/var/lib/ucf", "/var/log/journal", "/var/lib/systemd", "/var/lib/dpkg",
     "/var/lib/apt", "/var/log/apt", "/etc/machine-id", "/var/log/wtmp", "/var/log/btmp",
-    "/var/log/lastlog",
+    "/var/log/lastlog", "/var/log/dpkg.log", "/var/log/alternatives.log",
 )  # fmt: skip
 
 
