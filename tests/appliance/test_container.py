@@ -287,6 +287,7 @@ def test_another_version_comes_and_one_that_fails_goes(server: Machine) -> None:
     assert took_s <= 60 or _busy()
     # The broker itself starts last, when all else works; its unit sees that it does not.
     _until(lambda: server.run(BROKER).stdout not in {broker, "0\n"})
+    _until(lambda: "already" in server.run("ai-infra update 0.1.1 --check", check=False).stderr)
     server.run("ai-infra update 0.1.3 --json", limit_s=LIMIT_S)
     _until(lambda: _version(server) == "0.1.1" and server.run(BROKER).stdout != "0\n")
     _until(lambda: not (server.root / "opt/ai-infra/before").is_symlink())

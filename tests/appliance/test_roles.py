@@ -33,6 +33,8 @@ from supervisor import docket
 from tests.conftest import POSTGRES_BIN
 from tests.provision.rig import Record
 
+#: Roles are the whole server's: what another test migrates meanwhile would be granted to them.
+pytestmark = pytest.mark.xdist_group("roles")
 ROLE = Path(__file__).parents[2] / "provision/project/roles/postgres"
 OWNER = "ai_owner"  # no superuser, as on the appliance
 #: What nobody but the owner, the portal, sees or writes. A new table goes here or into base/grants.

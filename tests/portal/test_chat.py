@@ -95,7 +95,7 @@ async def test_files_by_button_paste_and_drop(
     ]  # fmt: skip
     assert rows[1]["size_bytes"] == len(PNG)
     async with page.expect_download() as coming:
-        await page.get_by_text("count.py").click()
+        await page.locator(".turn .file").get_by_text("count.py").click()
     assert Path(await (await coming.value).path()).read_text() == "print('hello')\n"
     await page.reload()
     await expect(page.locator(".turn .file")).to_have_count(2)
