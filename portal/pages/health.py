@@ -116,11 +116,11 @@ def _command(line: str) -> str:
 
 def _kept(kept: doctor.Kept) -> str:
     if kept.at is None:
-        said = "<p>None yet. Make one on the server: <code>ai-infra backup create</code></p>"
+        said = "<p>None yet. On the server: <code class=typed>ai-infra backup create</code></p>"
     else:
         said = (
             f"<p>The last: <code>{escape(kept.snapshot or '')}</code> {parts.when(kept.at)}</p>"
-            "<p>On the server: <code>ai-infra backup list</code>, <code>verify</code>,"
+            "<p>On the server: <code class=typed>ai-infra backup list</code>, <code>verify</code>,"
             " <code>restore</code>, <code>drill</code></p>"
         )
     place = f"<p>They go to <code>{escape(kept.place)}</code></p>" if kept.place else ""
