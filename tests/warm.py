@@ -36,7 +36,7 @@ class Started:
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        with contextlib.suppress(TimeoutError, subprocess.TimeoutExpired):
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.wait(0)
         return self.returncode
 
@@ -61,9 +61,6 @@ class Started:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
-
-    def terminate(self) -> None:
-        self.send_signal(signal.SIGTERM)
 
 
 @cache

@@ -14,12 +14,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 import yaml
+from present import need
 
 SOURCE = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("AI_INFRA_TEST_CACHE", "~/.cache/ai-infra-tests")).expanduser()
@@ -270,3 +274,31 @@ def _do(*line: str, check: bool = True) -> None:
     if check and done.returncode != 0:
         print(done.stdout[-2000:], done.stderr[-2000:], file=sys.stderr)
         raise AssertionError(f"{' '.join(line[:4])} failed: {done.stderr.strip()[-500:]}")
+
+
+@contextlib.contextmanager
+def booted(owner: Mapping[str, str], *tools: str) -> Iterator[Machine]:
+    """A bare server with these files of its owner's on it; skips where none can be booted.
+
+    tools: what else the test needs. AI_INFRA_TEST_KEEP leaves it running, to be looked at.
+    """
+    if os.geteuid() != 0:
+        pytest.skip("a container wants root")
+    for tool in ("systemd-nspawn", "mmdebstrap", "nsenter", *tools):
+        need(tool)
+    if not able():
+        assert not os.environ.get("CI"), "this machine boots no container"
+        pytest.skip("this machine boots no container")
+    prepare()
+    machine = Machine(Path(tempfile.mkdtemp(prefix="ai-appliance-", dir="/var/tmp")))
+    try:
+        machine.boot()
+        for path, text in owner.items():
+            (machine.root / path[1:]).parent.mkdir(parents=True, exist_ok=True)
+            (machine.root / path[1:]).write_text(text)
+        yield machine
+    finally:
+        if os.environ.get("AI_INFRA_TEST_KEEP"):
+            print(f"kept: {machine.folder}")
+        else:
+            machine.close()

@@ -13,16 +13,14 @@ import random
 import re
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-from appliance_machine import Machine, able, prepare
+from appliance_machine import Machine, booted
 from appliance_town import Town, get, town
-from present import need
 
 from portal.auth import ADMIN_ID
 
@@ -69,30 +67,11 @@ RTO_S = 900.0
 @pytest.fixture(scope="module")
 def server() -> Iterator[Machine]:
     """A bare server with things of its owner's on it."""
-    if os.geteuid() != 0:
-        pytest.skip("a container wants root")
-    for tool in ("systemd-nspawn", "mmdebstrap", "nsenter", "pebble"):
-        need(tool)
-    if not able():
-        assert not os.environ.get("CI"), "this machine boots no container"
-        pytest.skip("this machine boots no container")
-    prepare()
-    folder = Path(tempfile.mkdtemp(prefix="ai-appliance-", dir="/var/tmp"))
-    machine = Machine(folder)
-    try:
-        machine.boot()
-        for path, text in OWNER.items():
-            (machine.root / path[1:]).parent.mkdir(parents=True, exist_ok=True)
-            (machine.root / path[1:]).write_text(text)
+    with booted(OWNER, "pebble") as machine:
         machine.run("ssh-keygen -q -t ed25519 -N '' -f /root/key")
-        with town(machine.network(), folder, PORTAL, SITE) as world:
+        with town(machine.network(), machine.folder, PORTAL, SITE) as world:
             _settle(machine, world)
             yield machine
-    finally:
-        if os.environ.get("AI_INFRA_TEST_KEEP"):
-            print(f"kept: {folder}")
-        else:
-            machine.close()
 
 
 def _settle(machine: Machine, world: Town) -> None:

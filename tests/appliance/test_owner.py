@@ -10,13 +10,11 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from appliance_machine import SOURCE, Machine, prepare
-from present import need
+from appliance_machine import SOURCE, Machine, booted
 
 pytestmark = [
     pytest.mark.xdist_group("appliance"),
@@ -63,30 +61,13 @@ MADE = "/usr/local/src"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Machine]:
-    if os.geteuid() != 0:
-        pytest.skip("a container wants root")
-    for tool in ("systemd-nspawn", "debootstrap", "nsenter", "git"):
-        need(tool)
-    prepare()
-    folder = Path(tempfile.mkdtemp(prefix="ai-appliance-", dir="/var/tmp"))
-    machine = Machine(folder)
-    try:
-        machine.boot()
-        for path, text in OWNER.items():
-            place = machine.root / path[1:]
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(text)
+    with booted(OWNER, "git") as machine:
         machine.run(BEFORE, limit_s=300)
         key = (machine.root / "root/key.pub").read_text().strip()
         (machine.root / "root/vars.yml").write_text(json.dumps({"users_admin_keys": [key]}))
         clone = ["git", "clone", "-q", "--bare", str(SOURCE), str(machine.root / "srv/src.git")]
         subprocess.run(clone, check=True)
         yield machine
-    finally:
-        if os.environ.get("AI_INFRA_TEST_KEEP"):
-            print(f"kept: {folder}")
-        else:
-            machine.close()
 
 
 @pytest.fixture(scope="module")
