@@ -69,7 +69,7 @@ fi
 [ -x .venv/bin/python ] || "$(find_python)" -m venv .venv
 stamp=.venv/.installed-for-tests
 if ! cmp -s pyproject.toml "$stamp"; then
-    echo "installing Python packages"
+    echo "installing Python packages (PyTorch among them: some minutes, without a word)"
     # Not compiled ahead: the tests import a part of it.
     .venv/bin/pip install --quiet --disable-pip-version-check --no-compile -e '.[dev]' 2> >(grep -v '^WARNING: Location' >&2)
     cp pyproject.toml "$stamp"
