@@ -108,10 +108,13 @@ class Place:
     def dsn(self, account: str, name: str | None = None) -> str:
         return f"postgresql://{account}@/{name or self.name}?host={self.server}"
 
-    def psql(self, sql: str) -> None:
+    def psql(self, sql: str, database: str = "postgres") -> str:
         line = [str(POSTGRES_BIN / "psql"), "-h", str(self.server), "-U", "ai_infra", "-XAtq"]
-        more = ["-v", "ON_ERROR_STOP=1", "-d", "postgres"]
-        subprocess.run([*line, *more], input=sql.encode(), check=True, stdout=subprocess.DEVNULL)
+        more = ["-v", "ON_ERROR_STOP=1", "-d", database]
+        told = subprocess.run(
+            [*line, *more], input=sql, check=True, stdout=subprocess.PIPE, text=True
+        )
+        return told.stdout
 
     @property
     def database(self) -> Database:
@@ -135,6 +138,9 @@ def place(postgres_server: Path) -> Iterator[Place]:
     yield made
     names = [*known["postgres_members"], *TABLES, OWNER]
     made.psql(f"DROP DATABASE {made.name} WITH (FORCE)")
+    # A database that another test migrated meanwhile has granted to them, too.
+    for there in made.psql("SELECT datname FROM pg_database WHERE datallowconn").split():
+        made.psql("".join(f'DROP OWNED BY "{name}";' for name in names), there)
     made.psql("".join(f'DROP ROLE "{name}";' for name in names))
 
 
