@@ -125,6 +125,27 @@ def rehearsal_url(short_tmp: Path) -> Iterator[str]:
     assert server.wait(10) == 0
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """A run that is cut off has still said what failed, and where."""
+    if reporter := config.pluginmanager.get_plugin("terminalreporter"):
+        config.pluginmanager.register(Told(reporter), "told")
+
+
+class Told:
+    """Names a failed test at once; pytest's own reports come when all have run."""
+
+    def __init__(self, reporter: pytest.TerminalReporter) -> None:
+        self.reporter = reporter
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if not report.failed:
+            return
+        crash = getattr(report.longrepr, "reprcrash", None)
+        where = f"{Path(crash.path).name}:{crash.lineno}: {crash.message[:300]}" if crash else ""
+        self.reporter.write_line(f"FAILED at {report.when}: {report.nodeid} {where}", red=True)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What one worker must do alone goes first, so that it is not what all wait for in the end.
 
