@@ -5,6 +5,7 @@ A tool that is absent skips at home and fails in CI.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import pwd
 import shutil
@@ -125,11 +126,33 @@ def rehearsal_url(short_tmp: Path) -> Iterator[str]:
     assert server.wait(10) == 0
 
 
+#: Seconds that a test gets beyond its time, which ends it once only: what hangs in its teardown
+#: after that is not ended by it.
+GRACE_S = 90
+STDERR = pytest.StashKey[int]()
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     """A run that is cut off has still said what failed, and where."""
+    config.stash[STDERR] = os.dup(2)
     if reporter := config.pluginmanager.get_plugin("terminalreporter"):
         config.pluginmanager.register(Told(reporter), "told")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """A test that does not end even so is ended with its process, which says where it stood."""
+    mark = item.get_closest_marker("timeout")
+    given = item.config.getoption("timeout", None) or item.config.getini("timeout")
+    limit_s = float(mark.args[0] if mark and mark.args else given)
+    faulthandler.dump_traceback_later(
+        limit_s + GRACE_S, exit=True, file=item.config.stash[STDERR]
+    )
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 class Told:

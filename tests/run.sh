@@ -82,4 +82,4 @@ echo "== format"; ruff format --check .
 echo "== lint"; ruff check .
 echo "== types"; mypy
 echo "== floors"; lint-imports
-echo "== tests"; exec python -m pytest -n 4 --dist loadgroup "$@"
+echo "== tests"; exec python -m pytest -n 4 --dist loadgroup --max-worker-restart=0 "$@"
