@@ -117,6 +117,11 @@ class Database:
             raise BackupError(f"PostgreSQL: {done.words}")
         return done.out.strip()
 
+    async def sql_at(self, moment: str, text: str) -> str:
+        """What psql prints of a SELECT as of a moment of `exported`. Raises BackupError."""
+        begin = f"BEGIN ISOLATION LEVEL REPEATABLE READ; SET TRANSACTION SNAPSHOT '{moment}';"
+        return await self.sql(f"{begin}\n{text};\nCOMMIT;")
+
     async def answers(self) -> bool:
         """Whether the server takes connections (the database itself may be missing)."""
         line = self.line(await _any("psql"), "postgres", "-XAtqc", "SELECT 1")
@@ -131,7 +136,8 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def exported(self) -> AsyncIterator[str]:
-        """A moment of the database, by the name that `dump` takes; it lasts as long as the block.
+        """A moment of the database, by the name that `dump` and `sql_at` take; it lasts as long as
+        the block.
 
         Raises BackupError.
         """

@@ -119,8 +119,8 @@ async def _fill(settings: Settings, database: Database, place: Path, say: Say) -
         await say("naming the moment")
         async with database.exported() as moment:
             await held.aclose()  # the keeper goes on
-            counts = json.loads(await database.sql(COUNTS))
             await say("dumping the database")
+            counts = json.loads(await database.sql_at(moment, COUNTS))
             await database.dump(place / DUMP, moment)
     copied = keepers(settings)
     for name in (VECTORS, ARCHIVE):

@@ -50,6 +50,18 @@ def test_what_is_wiped_is_there_again(home: Home) -> None:
     assert not staging.folder(home.settings).exists()
 
 
+def test_rows_are_counted_as_of_the_moment_that_is_dumped(home: Home) -> None:
+    """What is written while the dump runs is not in it, so a drill must not miss it."""
+
+    async def busy(text: str) -> None:
+        if text == "dumping the database":
+            await asyncio.to_thread(home.add_user, "late")
+
+    done = asyncio.run(making.create(home.settings, busy))
+    assert home.users() == ["ada@example.org", "late@example.org"]
+    assert done.manifest.counts["users"] == 1
+
+
 MEANT = """REVOKE ALL ON DATABASE {name} FROM PUBLIC; CREATE ROLE "a guest";
 GRANT CONNECT ON DATABASE {name} TO "a guest";
 ALTER ROLE "a guest" IN DATABASE {name} SET role TO {owner};
