@@ -31,7 +31,7 @@ SHIPPED = Path(__file__).resolve().parent.parent / "config" / "limits.toml"
 UNLIMITED = "unlimited"
 RATE = re.compile(r"([1-9][0-9]{0,6})/([1-9][0-9]{0,3})?(second|minute|hour|day)s?")
 #: A limit is asked for before each piece of work: it may not hold that up for long.
-ANSWER_S = 1.0
+ANSWER_S = 3.0
 CONCURRENCY = 32
 KEY_MAX_CHARS = 200
 

@@ -146,9 +146,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     mark = item.get_closest_marker("timeout")
     given = item.config.getoption("timeout", None) or item.config.getini("timeout")
     limit_s = float(mark.args[0] if mark and mark.args else given)
-    faulthandler.dump_traceback_later(
-        limit_s + GRACE_S, exit=True, file=item.config.stash[STDERR]
-    )
+    faulthandler.dump_traceback_later(limit_s + GRACE_S, exit=True, file=item.config.stash[STDERR])
     try:
         return (yield)
     finally:
