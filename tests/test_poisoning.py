@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from keeper_world import World, database, memory, world
+from keeper_world import World, memory, world
+from present import database
 
 from base.errors import AIError, ConflictError, InputError, NotFoundError
 from pai import keeper
@@ -30,9 +31,12 @@ ALL = {"tiers": ["hot", "warm", "cold"],
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared_world(
-    tmp_path_factory: pytest.TempPathFactory, postgres_server: Path, redis_server: str
+    tmp_path_factory: pytest.TempPathFactory,
+    postgres_server: Path,
+    migrated: str,
+    redis_server: str,
 ) -> AsyncIterator[World]:
-    with database(postgres_server) as dsn:
+    with database(postgres_server, migrated) as dsn:
         async with world(tmp_path_factory.mktemp("keeper"), dsn, redis_server) as running:
             yield running
 

@@ -271,14 +271,14 @@ async def test_the_writers_role_can_only_add(store: Store, sql: str) -> None:
 
 
 async def test_without_the_role_the_writer_goes_on_and_verify_says_so(
-    settings: Settings, postgres_dsn: str, bus: Bus
+    settings: Settings, empty_dsn: str, bus: Bus
 ) -> None:
     """A database user that may neither make nor become roles."""
-    owner = await Store.open(postgres_dsn)
-    name = postgres_dsn.rpartition("/")[2].partition("?")[0]
+    owner = await Store.open(empty_dsn)
+    name = empty_dsn.rpartition("/")[2].partition("?")[0]
     await owner.execute(f"CREATE ROLE poor_{name} LOGIN")
     await owner.execute(f"GRANT CREATE, USAGE ON SCHEMA public TO poor_{name}")
-    poor = await Store.open(postgres_dsn.replace("ai_infra@", f"poor_{name}@"))
+    poor = await Store.open(empty_dsn.replace("ai_infra@", f"poor_{name}@"))
     try:
         await poor.migrate()
         await written(settings, poor, bus, 3)
@@ -294,16 +294,16 @@ async def test_without_the_role_the_writer_goes_on_and_verify_says_so(
 
 
 async def test_with_only_createrole_the_role_is_made_and_used(
-    settings: Settings, postgres_dsn: str, bus: Bus
+    settings: Settings, empty_dsn: str, bus: Bus
 ) -> None:
-    owner = await Store.open(postgres_dsn)
-    name = postgres_dsn.rpartition("/")[2].partition("?")[0]
+    owner = await Store.open(empty_dsn)
+    name = empty_dsn.rpartition("/")[2].partition("?")[0]
     await owner.execute(f"CREATE ROLE maker_{name} LOGIN CREATEROLE")
     await owner.execute(f"GRANT CREATE, USAGE ON SCHEMA public TO maker_{name} WITH GRANT OPTION")
     there = await owner.fetchval("SELECT TRUE FROM pg_roles WHERE rolname = $1", ROLE)
     if there:  # made by another test's superuser: then it must be given
         await owner.execute(f"GRANT {ROLE} TO maker_{name} WITH ADMIN OPTION")
-    maker = await Store.open(postgres_dsn.replace("ai_infra@", f"maker_{name}@"))
+    maker = await Store.open(empty_dsn.replace("ai_infra@", f"maker_{name}@"))
     try:
         await maker.migrate()
         assert await usable_role(maker)

@@ -31,9 +31,9 @@ USER = "INSERT INTO users (email) VALUES ('a@b.c') RETURNING id"
 
 
 @pytest_asyncio.fixture
-async def empty(postgres_dsn: str) -> AsyncIterator[Store]:
+async def empty(empty_dsn: str) -> AsyncIterator[Store]:
     """A store on a database without any schema."""
-    store = await Store.open(postgres_dsn)
+    store = await Store.open(empty_dsn)
     yield store
     await store.close()
 

@@ -6,15 +6,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest_asyncio
-from keeper_world import World, database, world
+from keeper_world import World, world
+from present import database
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared_world(
-    tmp_path_factory: object, postgres_server: Path, redis_server: str
+    tmp_path_factory: object, postgres_server: Path, migrated: str, redis_server: str
 ) -> AsyncIterator[World]:
     home = tmp_path_factory.mktemp("keeper")  # type: ignore[attr-defined]
-    with database(postgres_server) as dsn:
+    with database(postgres_server, migrated) as dsn:
         async with world(home, dsn, redis_server) as running:
             yield running
 

