@@ -165,6 +165,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     mark = item.get_closest_marker("timeout")
     given = item.config.getoption("timeout", None) or item.config.getini("timeout")
     limit_s = float(mark.args[0] if mark and mark.args else given)
+    tries = 1 + (item.config.getoption("reruns", None) or 0)
     faulthandler.dump_traceback_later(limit_s + GRACE_S, exit=True, file=item.config.stash[STDERR])
     try:
         return (yield)
@@ -179,11 +180,13 @@ class Told:
         self.reporter = reporter
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if not report.failed:
+        again = report.outcome == "rerun"
+        if not report.failed and not again:
             return
         crash = getattr(report.longrepr, "reprcrash", None)
         where = f"{Path(crash.path).name}:{crash.lineno}: {crash.message[:300]}" if crash else ""
-        self.reporter.write_line(f"FAILED at {report.when}: {report.nodeid} {where}", red=True)
+        what = "TRIED AGAIN after" if again else "FAILED at"
+        self.reporter.write_line(f"{what} {report.when}: {report.nodeid} {where}", red=True)
 
 
 #: What part of the other tests is spread between the groups.

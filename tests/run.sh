@@ -82,4 +82,8 @@ echo "== format"; ruff format --check .
 echo "== lint"; ruff check .
 echo "== types"; mypy
 echo "== floors"; lint-imports
-echo "== tests"; exec python -m pytest -n 4 --dist loadgroup --max-worker-restart=0 "$@"
+
+# Where nobody is there to look, one that fails is tried once more, and the run names it.
+again=()
+[ -z "${CI:-}" ] || again=(--reruns 1 -rR)
+echo "== tests"; exec python -m pytest -n 4 --dist loadgroup --max-worker-restart=0 "${again[@]}" "$@"
