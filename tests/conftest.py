@@ -166,7 +166,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     given = item.config.getoption("timeout", None) or item.config.getini("timeout")
     limit_s = float(mark.args[0] if mark and mark.args else given)
     tries = 1 + (item.config.getoption("reruns", None) or 0)
-    faulthandler.dump_traceback_later(limit_s + GRACE_S, exit=True, file=item.config.stash[STDERR])
+    faulthandler.dump_traceback_later(
+        limit_s * tries + GRACE_S, exit=True, file=item.config.stash[STDERR]
+    )
     try:
         return (yield)
     finally:
