@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 from present import POSTGRES_BIN, database, need, postgres, wait_for
+from xdist.scheduler import LoadGroupScheduling  # type: ignore[import-untyped]
 
 from base.store import Store
 
@@ -175,6 +176,24 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
 
 
+class Groups(LoadGroupScheduling):  # type: ignore[misc]
+    """pytest-xdist's own, where a worker that dies is made up for: its test is in the queue again
+    by then, and the worker in its place, which waits until it knows two, is given two.
+    """
+
+    def mark_test_pending(self, item: str) -> None: ...
+
+    def schedule(self) -> None:
+        again = self.collection is not None
+        super().schedule()
+        if again:
+            super().schedule()
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Groups:
+    return Groups(config, log)
+
+
 class Told:
     """Names a failed test at once; pytest's own reports come when all have run."""
 
@@ -182,7 +201,7 @@ class Told:
         self.reporter = reporter
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        again = report.outcome == "rerun"
+        again = str(report.outcome) == "rerun"
         if not report.failed and not again:
             return
         crash = getattr(report.longrepr, "reprcrash", None)

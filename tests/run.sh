@@ -86,4 +86,4 @@ echo "== floors"; lint-imports
 # Where nobody is there to look, one that fails is tried once more, and the run names it.
 again=()
 [ -z "${CI:-}" ] || again=(--reruns 1 -rR)
-echo "== tests"; exec python -m pytest -n 4 --dist loadgroup --max-worker-restart=0 "${again[@]}" "$@"
+echo "== tests"; exec python -m pytest -n 4 --dist loadgroup --max-worker-restart=2 "${again[@]}" "$@"
