@@ -8,8 +8,15 @@ cd "$(dirname "$0")/.."
 # compile all it imports anew.
 unset PYTHONDONTWRITEBYTECODE
 
-PACKAGES=(tmux git bubblewrap socat util-linux redis-server ripgrep chromium procps espeak-ng restic)
-COMMANDS=(tmux git bwrap socat setpriv redis-server rg chromium ps espeak-ng restic)
+PACKAGES=(tmux git bubblewrap socat util-linux redis-server ripgrep chromium procps espeak-ng)
+COMMANDS=(tmux git bwrap socat setpriv redis-server rg chromium ps espeak-ng)
+# Backups, also to another machine; an SSH server is not put on somebody's own.
+PACKAGES+=(restic)
+COMMANDS+=(restic)
+if [ -n "${CI:-}" ]; then
+    PACKAGES+=(openssh-server)
+    COMMANDS+=(sshd)
+fi
 # The installer's server: a root of its own, booted beside this machine by root. AI_INFRA_TEST_SERVER=0: not.
 if [ "$(id -u)" = 0 ] && [ "${AI_INFRA_TEST_SERVER:-}" != 0 ]; then
     PACKAGES+=(mmdebstrap systemd-container)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import secrets
 import shlex
 import shutil
@@ -24,6 +25,7 @@ TAG = "ai-infra"
 #: A first backup over a slow line may take a night.
 LONG_S, SHORT_S = 6 * 3600.0, 300.0
 NONE = ("unable to open config file", "Is there a repository at", "does not exist")
+SSH = "subprocess ssh: "
 TELLING = (
     (("wrong password or no key found",), "the key {key} is not the repository's"),
     (("repository is already locked",), "another backup works on {place}"),
@@ -197,6 +199,9 @@ class Restic:
         for marks, told in TELLING:
             if any(mark in said for mark in marks):
                 return BackupError(told.format(key=self.key, place=self.place))
+        if ssh := [line for line in done.err.splitlines() if line.startswith(SSH)]:
+            told = ssh[-1].removeprefix(SSH).strip().rstrip(".")
+            return BackupError(f"{self.place}: ssh says: {told}; {_try(self.place)}")
         faults = [line for line in done.err.splitlines() if "ignoring error for" in line]
         return BackupError(f"restic: {faults[0].strip() if faults else done.words}")
 
@@ -205,11 +210,23 @@ def _address(place: str) -> tuple[str, list[str]]:
     """As restic takes it; SFTP never asks for a password at a terminal that is not there."""
     if not place.startswith("sftp://"):
         return place, []
+    to, port = _reached(place)
+    line = ["ssh", "-o", "BatchMode=yes", *port, to, "-s", "sftp"]
+    return f"sftp:{to}:{urlsplit(place).path}", ["-o", f"sftp.command={shlex.join(line)}"]
+
+
+def _reached(place: str) -> tuple[str, list[str]]:
+    """USER@HOST of an SFTP place, and its port as ssh takes it."""
     parts = urlsplit(place)
-    port = ["-p", str(parts.port)] if parts.port else []
     user = f"{parts.username}@" if parts.username else ""
-    line = ["ssh", "-o", "BatchMode=yes", *port, f"{user}{parts.hostname}", "-s", "sftp"]
-    return f"sftp:{user}{parts.hostname}:{parts.path}", ["-o", f"sftp.command={shlex.join(line)}"]
+    return f"{user}{parts.hostname}", ["-p", str(parts.port)] if parts.port else []
+
+
+def _try(place: str) -> str:
+    """How its owner finds out."""
+    to, port = _reached(place)
+    who = pwd.getpwuid(os.geteuid()).pw_name
+    return f"as {who}, `{shlex.join(['ssh', *port, to])}` must work without a question"
 
 
 def _credentials(path: Path) -> dict[str, str]:
