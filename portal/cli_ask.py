@@ -45,7 +45,7 @@ def prepare(text: str, *, conversation: str | None, **fields: Any) -> dict[str, 
         stop(f"the text is no UTF-8: the byte at position {error.start}", 2)
     body = {"content": text, **{key: value for key, value in fields.items() if value is not None}}
     if conversation is None:
-        title = " ".join(text.split())[:60]
+        title = short(text, 60)
         conversation = call("POST", "/api/conversations", body={"title": title})["id"]
     return {"conversation": conversation, "body": body}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from base.terminal import short
 from workers.rehearsal_script import Call, strip
 
 NOTICE = "This is a rehearsal: no model has thought about this request."
@@ -55,7 +56,7 @@ def plan_hints(system: str, texts: list[str], agents: list[str]) -> dict[str, An
         "subtasks": True,
         "agent": [*agents, *named, *roster],
         "key": "s1",
-        "title": " ".join(asked.split())[:TITLE_CHARS] or "Rehearsal",
+        "title": short(asked, TITLE_CHARS) or "Rehearsal",
         "summary": NOTICE,
         "instruction": asked or "Look at the workspace.",
         "effort": effort.group(1).lower() if effort else "standard",

@@ -240,7 +240,7 @@ async def _one(desk: Desk, caller: Caller, client: Client, request: Request) -> 
             given = await work.tasks(desk, caller, agent=name, limit=20)
             titles = await work.conversation_titles(desk, caller, given.tasks)
             with ui.element("div").classes("panel flush"):
-                task_table(given.tasks, titles)
+                task_table(given.tasks, titles, rehearsal=desk.settings.rehearsal)
 
     soon = Often(look)
 

@@ -22,7 +22,10 @@ class Block:
     up to this place of the stream are in it already.
     """
 
-    def __init__(self, turn: Turn, known: dict[str, work.TaskWhole], since: str) -> None:
+    def __init__(
+        self, turn: Turn, known: dict[str, work.TaskWhole], since: str, *, rehearsal: bool
+    ) -> None:
+        self._rehearsal = rehearsal
         self.turn = turn
         self.since = since
         self.ratings: dict[str, int] = {}
@@ -134,7 +137,12 @@ class Block:
         _set(self._panel, draw.panel(run) if run.steps or not run.answer else "")
         _set(self._answered, draw.answer(run))
         found = next((one for one in self.turn.answers if one.task_id in {self.shown, None}), None)
-        _set(self._foot, said.foot(self.turn, run, found, self.ratings.get(self.shown)))
+        _set(
+            self._foot,
+            said.foot(
+                self.turn, run, found, self.ratings.get(self.shown), rehearsal=self._rehearsal
+            ),
+        )
         wanted = {
             one for one in self.approvals if self.approvals[one].request.root_id == run.root_id
         }

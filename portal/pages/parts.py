@@ -21,6 +21,10 @@ TONES = {
 }
 
 
+#: Of a task that the rehearsal model answered.
+FREE = "rehearsal: nothing is charged"
+
+
 def tone(word: str) -> str:
     """good, busy, warn, bad, or "" for what is neither."""
     return next((name for name, words in TONES.items() if word in words), "")
@@ -43,6 +47,15 @@ def when(at: datetime | None, *, ago: bool = False) -> str:
 def usd(amount_usd: float) -> str:
     """Dollars as people read them: cents, or four digits below ten cents."""
     return f"${amount_usd:,.2f}" if amount_usd >= 0.1 or amount_usd == 0 else f"${amount_usd:.4f}"
+
+
+def cost(amount_usd: float, *, rehearsal: bool) -> str:
+    """HTML of what a task cost, nothing for nothing. rehearsal: nobody charges for it."""
+    if not amount_usd:
+        return ""
+    if rehearsal:
+        return f'<span class="soft" title="Would have cost; {FREE}">({usd(amount_usd)})</span>'
+    return usd(amount_usd)
 
 
 def count(number: float) -> str:

@@ -59,7 +59,7 @@ def long(seconds_s: float) -> str:
     return f"{whole_s // 3600} h {whole_s % 3600 // 60} min"
 
 
-def row(task: Task, titles: Mapping[str, str]) -> dict[str, str]:
+def row(task: Task, titles: Mapping[str, str], *, rehearsal: bool) -> dict[str, str]:
     """The cells of one task, HTML. titles: of conversations, by id."""
     place = f"/tasks/{task.root_id or task.id}"
     talk = ""
@@ -76,17 +76,19 @@ def row(task: Task, titles: Mapping[str, str]) -> dict[str, str]:
         "talk": shown(talk),
         "age": parts.when(task.created_at, ago=True),
         "took": duration(task),
-        "cost": parts.usd(cost_usd) if cost_usd else "",
+        "cost": parts.cost(cost_usd, rehearsal=rehearsal),
     }
 
 
-def task_table(tasks: Sequence[Task], titles: Mapping[str, str]) -> ui.html | None:
+def task_table(
+    tasks: Sequence[Task], titles: Mapping[str, str], *, rehearsal: bool
+) -> ui.html | None:
     """The table, or what stands where none are."""
     if not tasks:
         ui.label("Nothing yet.").classes("hint")
         return None
     return parts.table(
         COLUMNS,
-        [row(one, titles) for one in tasks],
+        [row(one, titles, rehearsal=rehearsal) for one in tasks],
         on_row=lambda task_id: ui.navigate.to(f"/tasks/{task_id}"),
     )

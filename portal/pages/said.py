@@ -50,7 +50,7 @@ def _file(file: File) -> str:
     )
 
 
-def foot(turn: Turn, run: Run, said: Said | None, rating: int | None) -> str:
+def foot(turn: Turn, run: Run, said: Said | None, rating: int | None, *, rehearsal: bool) -> str:
     """What can be done with an answer, once there is one or the request has ended."""
     if not (run.whole or run.ended):
         return ""
@@ -64,7 +64,7 @@ def foot(turn: Turn, run: Run, said: Said | None, rating: int | None) -> str:
         deeds += _button("memories", "psychology", "Memories it was given")
     if known and said is not None:
         deeds += _stars(said.id, rating)
-    spent = parts.usd(run.cost_usd) if run.cost_usd else ""
+    spent = parts.cost(run.cost_usd, rehearsal=rehearsal)
     at = parts.when(said.created_at) if said is not None else ""
     return f'<div class="deeds">{deeds}<span class="grow"></span><em>{spent}</em>{at}</div>'
 

@@ -79,7 +79,7 @@ def tiles(root: Task, run: Run, subtasks: Sequence[Task], *, rehearsal: bool) ->
         + parts.tile(
             "Would have cost" if rehearsal else "Cost",
             parts.usd(cost_usd),
-            "rehearsal: nothing is charged" if rehearsal else limit,
+            parts.FREE if rehearsal else limit,
         )
     )
 

@@ -102,7 +102,8 @@ class Tasks:
         """Read anew; draw only what changed."""
         found, more = await self._read()
         titles = await work.conversation_titles(self._desk, self._caller, found)
-        told = [rows.row(one, titles) for one in found]
+        free = self._desk.settings.rehearsal
+        told = [rows.row(one, titles, rehearsal=free) for one in found]
         if told == self._drawn:
             return
         self._drawn = told

@@ -168,7 +168,7 @@ class Window:
         roots = [root_id for turn in turns for root_id in turn.roots]
         known = {one.task.id: one for one in await work.wholes(self._desk, self._caller, roots)}
         rated = await feedback.ratings(self._desk, self._caller, roots) if roots else {}
-        made = [Block(turn, known, here) for turn in turns]
+        made = [Block(turn, known, here, rehearsal=self._desk.settings.rehearsal) for turn in turns]
         by_root = {root_id: block for block in made for root_id in block.runs}
         for block in made:
             block.ratings = {root_id: rated[root_id] for root_id in block.runs if root_id in rated}
