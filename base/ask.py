@@ -42,6 +42,15 @@ class Asks:
         self._reply_key = streams.REPLY_PREFIX + str(uuid.uuid4())
         self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._reader: asyncio.Task[None] | None = None
+        self._served: set[str] = set()
+
+    async def served(self, service: str) -> bool:
+        """See `Bus.served`. Redis is not asked again about one that was."""
+        if service not in self._served:
+            (found,) = await self._bus.post(("XINFO", "GROUPS", streams.ask(service)))
+            if isinstance(found, list) and found:
+                self._served.add(service)
+        return service in self._served
 
     async def ask(
         self, service: str, payload: dict[str, Any], deadline: Deadline
