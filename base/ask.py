@@ -42,6 +42,15 @@ class Asks:
         self._reply_key = streams.REPLY_PREFIX + str(uuid.uuid4())
         self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._reader: asyncio.Task[None] | None = None
+        self._served: set[str] = set()
+
+    async def served(self, service: str) -> bool:
+        """See `Bus.served`. Redis is not asked again about one that was."""
+        if service not in self._served:
+            (found,) = await self._bus.post(("XINFO", "GROUPS", streams.ask(service)))
+            if isinstance(found, list) and found:
+                self._served.add(service)
+        return service in self._served
 
     async def ask(
         self, service: str, payload: dict[str, Any], deadline: Deadline
@@ -135,7 +144,7 @@ async def _reply(bus: Bus, service: str, answer: Answer, delivery: Delivery) -> 
         key, deadline_unix_ms = request.payload["reply"], request.payload["deadline_unix_ms"]
         told: tuple[Command, ...] = ()
         if time.time() * 1000 < deadline_unix_ms:
-            reply = to_json({"id": request.id, **await _answered(service, answer, payload)})
+            reply = await _answered(service, answer, request.id, payload)
             told = ("RPUSH", key, reply), ("EXPIRE", key, streams.REPLY_TTL_S)
         await bus.ack(stream, streams.GROUP_SERVICE, delivery.id, after=told)
     except (KeyError, TypeError) as error:
@@ -145,18 +154,17 @@ async def _reply(bus: Bus, service: str, answer: Answer, delivery: Delivery) -> 
         logger.warning("could not reply", stream=stream, error=str(error))
 
 
-async def _answered(service: str, answer: Answer, payload: dict[str, Any]) -> dict[str, Any]:
+async def _answered(service: str, answer: Answer, id: str, payload: dict[str, Any]) -> bytes:
+    """The reply to request `id`, as it goes on the wire."""
     try:
-        found = await answer(payload)
-        to_json(found)
+        return to_json({"id": id, "answer": await answer(payload)})
     except AIError as error:
         fields = {key: value for key, value in vars(error).items() if _plain(value)}
         fault = {"type": type(error).__name__, "message": str(error), "fields": fields}
-        return {"error": fault}
     except Exception:
         logger.exception("answering failed", service=service)
-        return {"error": {"type": "AIError", "message": f"internal error in {service}"}}
-    return {"answer": found}
+        fault = {"type": "AIError", "message": f"internal error in {service}"}
+    return to_json({"id": id, "error": fault})
 
 
 def _plain(value: object) -> bool:

@@ -369,8 +369,7 @@ class Bus:
 
     async def served(self, service: str) -> bool:
         """Whether anybody ever listened for requests to `service`; if not, no answer will come."""
-        (found,) = await self.post(("XINFO", "GROUPS", streams.ask(service)))
-        return not isinstance(found, ResponseError) and bool(found)
+        return await self._asks.served(service)
 
     async def dead(self, stream: str | None = None) -> list[DeadLetter]:
         """The dead letters of one stream, or of all; oldest first."""

@@ -175,6 +175,7 @@ class Store:
                 command_timeout=STATEMENT_S,
                 timeout=CONNECT_S,
                 init=_codecs,
+                reset=_as_it_is,
                 server_settings={"application_name": name},
             )
 
@@ -328,6 +329,13 @@ async def _codecs(connection: Any) -> None:
         await connection.set_type_codec(
             name, schema="pg_catalog", encoder=encoder, decoder=decoder, format="text"
         )
+
+
+async def _as_it_is(_: Any) -> None:
+    """What asyncpg asks the server to undo as a connection is given back is a trip of its own after
+    each statement, and nothing of ours outlives a transaction: SET LOCAL, locks of transactions,
+    cursors. What does (session locks) has a dedicated connection.
+    """
 
 
 def _json(value: Any) -> str:

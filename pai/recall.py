@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,12 +19,13 @@ from numpy.typing import NDArray
 
 from pai.brief import Brief
 from pai.points import DENSE, WORDS, memory_of
-from pai.question import Question, Traits, held, names
+from pai.question import Question, held, names
 from pai.shapes import Collection, Item, Tier
 from pai.warm import Hit
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 #: More places than a series has.
 SERIES_MAX = 2**33
 #: A text of so many stems is as long as one can wish; more adds nothing.
@@ -148,12 +150,13 @@ def rank(
     """
     if not candidates:
         return []
-    candidates = sorted(candidates, key=lambda one: one.id)
+    candidates = sorted(candidates, key=itemgetter(0))
     kinds = [one.brief.traits for one in candidates]
+    asks = np.array([kind.asks for kind in kinds])
     parts = {
-        **_matches(candidates, kinds),
+        **_matches(candidates, asks),
         "speaker": _speakers(question, candidates),
-        "asks": np.array([kind.asks for kind in kinds], dtype=float),
+        "asks": asks.astype(float),
         "length": LENGTHS[np.minimum([kind.stems for kind in kinds], STEMS_ENOUGH)],
         "tells_time": np.array([kind.tells_time for kind in kinds], dtype=float),
         **_times(question, candidates, now),
@@ -204,50 +207,48 @@ def item(one: Ranked, question: Question) -> Item:
     )
 
 
-def _matches(candidates: Sequence[Candidate], kinds: Sequence[Traits]) -> dict[str, Floats]:
+def _matches(candidates: Sequence[Candidate], asks: Bools) -> dict[str, Floats]:
     """What its own text and the texts around it have of the question."""
     lexical = _standard(np.array([one.words for one in candidates]))
-    cosines = [one.dense for one in candidates if one.dense is not None]
-    floor = min(cosines, default=0.0)
+    floor = min((one.dense for one in candidates if one.dense is not None), default=0.0)
     dense = _standard(
         np.array([floor if one.dense is None else one.dense for one in candidates], dtype=float)
     )
-    beside = _beside(candidates)
+    beside = _beside([one.brief for one in candidates])
     before = beside[-1]
     above, above_dense = lexical - lexical.min(), dense - dense.min()
-    asks = np.array([kind.asks for kind in kinds])
-    number: dict[str, int] = {}
-    by = np.array([number.setdefault(one.brief.speaker, len(number)) for one in candidates])
-    answers = (before >= 0) & asks[before] & (by[before] != by)
+    answers = np.zeros(len(candidates))
+    for at in np.flatnonzero((before >= 0) & asks[before]).tolist():
+        asked = int(before[at])
+        if candidates[asked].brief.speaker != candidates[at].brief.speaker:
+            answers[at] = above[asked] + above_dense[asked]
     return {
         "words": lexical,
         "dense": dense,
         "near": _at(above, before) + _at(above, beside[1]),
         "far": _at(above, beside[-2]) + _at(above, beside[2]),
-        "answer": np.where(answers, above[before] + above_dense[before], 0.0),
+        "answer": answers,
     }
 
 
-def _beside(candidates: Sequence[Candidate]) -> dict[int, Rows]:
+def _beside(briefs: Sequence[Brief]) -> dict[int, Rows]:
     """By how many steps away (-2 to 2): the row of who stands there in its series, -1 for nobody.
     Of several in one place the last.
     """
-    nobody = np.full(len(candidates), -1)
-    places = [(at, one.brief.place) for at, one in enumerate(candidates)]
+    found = {step: np.full(len(briefs), -1) for step in (-2, -1, 1, 2)}
     number: dict[str, int] = {}
     rows, keys = [], []
-    for at, place in places:
-        if place is not None:
+    for at, one in enumerate(briefs):
+        if one.series and one.seq is not None:
             rows.append(at)
-            keys.append(number.setdefault(place[0], len(number)) * SERIES_MAX + place[1])
-    found = {step: nobody.copy() for step in (-2, -1, 1, 2)}
+            keys.append(number.setdefault(one.series, len(number)) * SERIES_MAX + one.seq)
     if rows:
         own = np.array(keys, dtype=np.int64)
         order = np.argsort(own, kind="stable")
         ordered, at_row = own[order], np.array(rows)[order]
         for step, into in found.items():
-            last = np.searchsorted(ordered, own + step, side="right") - 1
-            into[rows] = np.where(ordered[last] == own + step, at_row[last], -1)
+            last = np.searchsorted(ordered, ordered + step, side="right") - 1
+            into[at_row] = np.where(ordered[last] == ordered + step, at_row[last], -1)
     return found
 
 

@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
 Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 Value: TypeAlias = str | int | bool
-#: An id with its score; and for each look its list of them, by collection.
-Score: TypeAlias = tuple[str, float]
-Scores: TypeAlias = dict[str, list[list[Score]]]
 
 #: The named vectors of a point. The first dense one is what a point must have to be found by
 #: meaning; a point may go without any of them. A name that is added here is made by `prepare`.
@@ -121,7 +118,9 @@ class Keep:
     def fits_all(self, briefs: Iterable[Brief], keys: Iterable[str]) -> bool:
         """Whether all of them satisfy what `any_of` says of these keys, each one of a brief."""
         checked = [(key, self.any_of[key]) for key in keys]
-        return all(_among(one.value(key), values) for one in briefs for key, values in checked)
+        return not checked or all(
+            _among(one.value(key), values) for one in briefs for key, values in checked
+        )
 
 
 def _among(found: Any, values: Sequence[Value]) -> bool:
@@ -329,18 +328,18 @@ async def open_warm(settings: Settings) -> Warm:
     return ServerWarm.at(settings.qdrant_url, key.get_secret_value() if key else None)
 
 
-def best(found: Mapping[str, Sequence[Sequence[Score]]], looks: Sequence[Look]) -> Scores:
-    """Of each look's scores in all collections the best `limit`; equals in the order of ids."""
-    kept: Scores = {name: [] for name in found}
+def best(found: Mapping[str, list[list[Hit]]], looks: Sequence[Look]) -> dict[str, list[list[Hit]]]:
+    """Of each look's hits in all collections the best `limit`; equals in the order of ids."""
+    kept: dict[str, list[list[Hit]]] = {name: [] for name in found}
     for at, look in enumerate(looks):
         if sum(len(lists[at]) for lists in found.values()) <= look.limit:
             for name, lists in found.items():
-                kept[name].append(list(lists[at]))
+                kept[name].append(lists[at])
             continue
-        ranked = sorted((-score, id) for lists in found.values() for id, score in lists[at])
+        ranked = sorted((-hit.score, hit.id) for lists in found.values() for hit in lists[at])
         last = ranked[look.limit - 1]
         for name, lists in found.items():
-            kept[name].append([(id, score) for id, score in lists[at] if (-score, id) <= last])
+            kept[name].append([hit for hit in lists[at] if (-hit.score, hit.id) <= last])
     return kept
 
 

@@ -255,18 +255,7 @@ class ServerWarm:
         """Payloads always come along: a second trip would cost more."""
         check_looks(looks, keep)
         lists = await asyncio.gather(*(self._search(name, looks, keep) for name in collections))
-        found = dict(zip(collections, lists, strict=True))
-        scores = best(
-            {
-                name: [[(hit.id, hit.score) for hit in hits] for hits in some]
-                for name, some in found.items()
-            },
-            looks,
-        )
-        return {
-            name: [hits[: len(left)] for hits, left in zip(some, scores[name], strict=True)]
-            for name, some in found.items()
-        }
+        return best(dict(zip(collections, lists, strict=True)), looks)
 
     async def _search(self, collection: str, looks: Sequence[Look], keep: Keep) -> list[list[Hit]]:
         places = await self._open(collection)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import qdrant_edge as edge
@@ -26,7 +27,6 @@ from pai.warm import (
     Place,
     Places,
     Point,
-    Score,
     Sparse,
     Value,
     best,
@@ -50,9 +50,12 @@ class Shard:
         self.folder = folder
         self.collection = collection
         self.places = places
-        self._briefs: dict[str, Brief] = {}
+        #: By the number that its id is: the engine tells hundreds a search, and to write each as
+        #: text takes longer than all else that is done with it.
+        self._briefs: dict[int, tuple[str, Brief]] = {}
         self._briefed: str | None = ""
-        self._shared: dict[tuple[str, tuple[Value, ...]], bool] = {}
+        self._shared: dict[tuple[str, tuple[Value, ...]], tuple[Value, ...]] = {}
+        self._empty: bool | None = None
         self._bools = [key for key, kind in COLLECTIONS[collection].items() if kind == "bool"]
         if new:
             shutil.rmtree(folder, ignore_errors=True)
@@ -100,8 +103,8 @@ class Shard:
         ids = [str(one.id) for one in made]
         self._forget(ids)
         self._update(edge.UpdateOperation.upsert_points(made))
-        briefs = [Brief.of(one.payload) for one in points]
-        self._briefs.update(zip(ids, briefs, strict=True))
+        for id, one in zip(ids, points, strict=True):
+            self._keep_brief(id, one.payload)
 
     def set(self, id: str, payload: dict[str, Any]) -> None:
         if self._there([id]):
@@ -163,7 +166,8 @@ class Shard:
         points = [edge.Point(one.id, one.vector or {}, one.payload) for one in found]
         into._update(edge.UpdateOperation.upsert_points(points))
         ids = [str(one.id) for one in found]
-        into._briefs |= {id: self._briefs[id] for id in ids if id in self._briefs}
+        numbers = [UUID(id).int for id in ids]
+        into._briefs |= {one: self._briefs[one] for one in numbers if one in self._briefs}
         return ids[-1]
 
     def close(self) -> None:
@@ -172,54 +176,71 @@ class Shard:
 
     # Reading -------------------------------------------------------------------------------
 
-    def search(self, looks: Sequence[Look], keep: Keep) -> list[list[Score]]:
+    def search(self, looks: Sequence[Look], keep: Keep) -> list[list[Hit]]:
         """Without payloads, and maybe with hits that `keep` does not keep: see `likely`."""
         filter = conditions(keep)
         asked = [self._request(look, filter) for look in looks]
         with self._reading():
             found = self._shard.query_batch(edge.QueryBatchRequest(asked))
-        return [[(str(one.id), one.score) for one in hits] for hits in found]
+            lists = [[(one.id.int, one.score) for one in hits] for hits in found]  # type: ignore[union-attr]
+        briefs = self._briefs
+        if missing := {number for some in lists for number, _ in some if number not in briefs}:
+            for id, payload in self.payloads([str(UUID(int=one)) for one in missing]).items():
+                self._keep_brief(id, payload)
+        return [
+            [Hit((it := briefs[number])[0], score, it[1]) for number, score in some]
+            for some in lists
+        ]
 
     def likely(self, keep: Keep) -> Keep:
-        """`keep` without what all points here satisfy by the index's estimate, which makes a
-        search several times faster. Whoever uses it checks the briefs.
+        """`keep` without what all points here satisfy by the index's estimate, and without values
+        that none has, which makes a search several times faster. Whoever uses it checks the briefs.
         """
         rest = {
-            key: values
+            key: self._worth_asking(key, tuple(values)) if key in CHECKED else values
             for key, values in keep.any_of.items()
-            if key not in CHECKED or not self._satisfied(key, tuple(values))
         }
-        return replace(keep, any_of=rest)
+        return replace(keep, any_of={key: values for key, values in rest.items() if values})
 
-    def _satisfied(self, key: str, values: tuple[Value, ...]) -> bool:
-        """Whether by the estimate all points have one of the values; asked once between writes."""
+    def _worth_asking(self, key: str, values: tuple[Value, ...]) -> tuple[Value, ...]:
+        """Those of the values that a point has, one at least; none when by the estimate all points
+        have one of them. Asked once between writes.
+        """
         found = self._shared.get((key, values))
         if found is None:
-            filter = edge.Filter(must=[any_of(key, values)])
-            with self._reading():
-                count = self._shard.count(edge.CountRequest(exact=False, filter=filter))
-                found = count >= self._shard.info().points_count
+            if self._count(key, values, exact=False) >= self._points:
+                found = ()
+            else:
+                there = [one for one in values if len(values) == 1 or self._has(key, one)]
+                found = tuple(there) or values[:1]
             if len(self._shared) >= SHARED_MAX:
                 self._shared.clear()
             self._shared[key, values] = found
         return found
 
+    def _has(self, key: str, value: Value) -> bool:
+        return any(self._count(key, (value,), exact=exact) for exact in (False, True))
+
+    def _count(self, key: str, values: tuple[Value, ...], *, exact: bool) -> int:
+        filter = edge.Filter(must=[any_of(key, values)])
+        with self._reading():
+            return self._shard.count(edge.CountRequest(exact=exact, filter=filter))
+
+    @property
+    def _points(self) -> int:
+        with self._reading():
+            return int(self._shard.info().points_count)
+
     @property
     def empty(self) -> bool:
-        with self._reading():
-            return bool(self._shard.info().points_count == 0)
+        if self._empty is None:
+            self._empty = not self._points
+        return self._empty
 
     def payloads(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         with self._reading():
             found = self._shard.retrieve(list(ids), True, False)
         return {str(one.id): self._kept(one.payload or {}, bool) for one in found}
-
-    def briefs(self, ids: Sequence[str]) -> dict[str, Brief]:
-        """Of those that are there; read once, from then on at hand."""
-        if missing := [id for id in ids if id not in self._briefs]:
-            for id, payload in self.payloads(missing).items():
-                self._briefs[id] = Brief.of(payload)
-        return {id: self._briefs[id] for id in ids if id in self._briefs}
 
     def brief_ahead(self, limit: int) -> bool:
         """Of the next `limit` points, so that no search has to; False: there are no more."""
@@ -227,7 +248,8 @@ class Shard:
             return False
         found = self._scroll(None, limit + 1, self._briefed or None)
         for one in found:
-            self._briefs.setdefault(one.id, Brief.of(one.payload))
+            if UUID(one.id).int not in self._briefs:
+                self._keep_brief(one.id, one.payload)
         self._briefed = found[-1].id if len(found) > limit else None
         if self._briefed is None:
             let_go(self.folder / "segments")
@@ -264,7 +286,10 @@ class Shard:
 
     def _forget(self, ids: Sequence[str]) -> None:
         for id in ids:
-            self._briefs.pop(id, None)
+            self._briefs.pop(UUID(id).int, None)
+
+    def _keep_brief(self, id: str, payload: Mapping[str, Any]) -> None:
+        self._briefs[UUID(id).int] = id, Brief.of(payload)
 
     def _kept(self, payload: dict[str, Any], kind: type[int]) -> dict[str, Any]:
         bools = {key: kind(payload[key]) for key in self._bools if key in payload}
@@ -335,6 +360,7 @@ class Shard:
 
     def _update(self, operation: edge.UpdateOperation) -> None:
         self._shared.clear()
+        self._empty = None
         with calling(WarmError, f"the warm store's {self.collection} refused a write"):
             self._shard.update(operation)
 
@@ -347,22 +373,21 @@ def search(
 ) -> dict[str, list[list[Hit]]]:
     """See `Warm.search_all`."""
     full = {at: shard for at, shard in shards.items() if not shard.empty}
+    found: dict[str, list[list[Hit]]] = {}
     for shortened in (True, False):
         wanted = {at: shard.likely(keep) if shortened else keep for at, shard in full.items()}
-        found = {at: shard.search(looks, wanted[at]) for at, shard in full.items()}
-        scores = best(found, looks)
-        ids = {at: list({id: None for some in scores[at] for id, _ in some}) for at in full}
-        briefs = {at: full[at].briefs(ids[at]) for at in full}
-        if all(
-            keep.fits_all(briefs[at].values(), keep.any_of.keys() - wanted[at].any_of.keys())
-            for at in full
-        ):
+        found = best({at: shard.search(looks, wanted[at]) for at, shard in full.items()}, looks)
+        if all(_kept(found[at], keep, wanted[at]) for at in full):
             break
-    payloads = {at: full[at].payloads(ids[at]) if whole else {} for at in full}
-    return {
-        at: [
-            [Hit(id, score, briefs[at][id], payloads[at].get(id)) for id, score in some]
-            for some in scores[at]
-        ]
-        for at in full
-    }
+    return {at: _whole(full[at], lists) for at, lists in found.items()} if whole else found
+
+
+def _kept(lists: Sequence[Sequence[Hit]], keep: Keep, wanted: Keep) -> bool:
+    """Whether all of them satisfy what was left out of `keep`."""
+    briefs = (hit.brief for some in lists for hit in some)
+    return keep.fits_all(briefs, keep.any_of.keys() - wanted.any_of.keys())
+
+
+def _whole(shard: Shard, lists: Sequence[Sequence[Hit]]) -> list[list[Hit]]:
+    payloads = shard.payloads(list({hit.id: None for some in lists for hit in some}))
+    return [[hit._replace(payload=payloads.get(hit.id)) for hit in some] for some in lists]

@@ -66,6 +66,26 @@ async def test_an_answer_comes_back_and_nothing_is_left_behind(bus: Bus, redis_u
         await until("the acks", empty)
 
 
+async def test_whether_a_service_was_ever_there_is_asked_until_it_was(
+    bus: Bus, redis_url: str
+) -> None:
+    async def lookups() -> int:
+        (found,) = await bus.call(("INFO", "commandstats"))
+        return sum(
+            int(line.partition(b"calls=")[2].partition(b",")[0])
+            for line in found.splitlines()
+            if line.startswith(b"cmdstat_xinfo")
+        )
+
+    assert not await bus.served("clerk")
+    async with serving(redis_url, echo):
+        await until("the service", lambda: bus.served("clerk"))
+    before = await lookups()
+    assert await bus.served("clerk")
+    assert not await bus.served("cook")
+    assert await lookups() == before + 1
+
+
 async def test_many_waiting_asks_starve_nobody(bus: Bus, redis_url: str) -> None:
     async with serving(redis_url, echo, concurrency=400):
         slow = [

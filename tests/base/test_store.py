@@ -254,6 +254,18 @@ async def test_dead_connections_in_the_pool_are_replaced(store: Store, other: St
     assert await store.fetchval("SELECT count(*) FROM users") == 8
 
 
+async def test_a_connection_goes_back_without_a_trip_and_as_it_came(
+    store: Store, other: Store
+) -> None:
+    async with store.transaction() as tx:
+        await tx.execute("SET LOCAL lock_timeout = '7s'")
+        await tx.execute("SELECT pg_advisory_xact_lock(7)")
+    sql = f"SELECT query FROM pg_stat_activity {MINE}"
+    assert {row["query"] for row in await other.fetch(sql)} == {"COMMIT;"}
+    assert await store.fetchval("SHOW lock_timeout") == "0"
+    assert await other.fetchval("SELECT pg_try_advisory_xact_lock(7)")
+
+
 def _dsn_through(folder: Path, dsn: str) -> tuple[str, Path, Path]:
     """The DSN by way of `folder`, where no socket is yet; the link to make and its target."""
     folder.mkdir()

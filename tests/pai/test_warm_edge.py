@@ -301,6 +301,22 @@ async def test_an_estimate_that_lies_shows_nobody_elses(
     assert len(hits) == 10
 
 
+async def test_a_user_whom_nobody_shares_with_is_not_asked_for_both(warm: EdgeWarm) -> None:
+    await warm.put("memories", [point(1), point(2, "bob")])
+    while await warm.tidy():
+        pass
+    shard = warm._kept["memories"].shard
+    assert shard.likely(MINE).any_of == {"user_id": ("ann",)}
+    nobody = Keep(any_of={"user_id": ["eve", "*"]})
+    assert shard.likely(nobody).any_of == {"user_id": ("eve",)}
+    assert await warm.search("memories", [dense(1)], nobody) == [[]]
+    await warm.put("memories", [point(3, "*")])
+    [hits] = await warm.search("memories", [dense(1)], MINE)
+    assert {hit.id for hit in hits} == {id_of(1), id_of(3)}
+    await warm.remove("memories", [id_of(1)])
+    assert shard.likely(MINE).any_of == {"user_id": ("*",)}
+
+
 async def test_briefs_are_read_ahead_and_follow_what_is_written(
     warm: EdgeWarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
