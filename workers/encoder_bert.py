@@ -1,6 +1,7 @@
 """BERT, RoBERTa and XLM-RoBERTa without padding: all tokens of a batch are rows of one matrix.
 
-The matrix products see real tokens only; attention runs over groups of texts of equal length.
+The matrix products see real tokens, and a few rows to reach one of not too many sizes: oneDNN makes
+a program for each size that it meets. Attention runs over bins of several texts (`bins`).
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional
 
 from base.errors import SettingsError
+from workers.bins import Bins, binned, rounded
 from workers.device import Device
 from workers.folder import Recipe
 from workers.linear import Activation, Linear, all_of, faster
@@ -59,15 +60,6 @@ class Layer:
     down_norm: Pair
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
-    """Texts of equal length: rows start .. start + count * length of the batch."""
-
-    start: int
-    count: int
-    length: int
-
-
 class Bert:
     """The layers of a folder on a device."""
 
@@ -103,6 +95,7 @@ class Bert:
         self._words = table["word"].to(self._device, device.torch_dtype)
         places = table["position"].float() + table["token_type"][0].float()
         self._places = places.to(self._device, device.torch_dtype)
+        self._counted = np.arange(self._first, len(places), dtype=np.int64)
         self._norm = pair("embeddings.LayerNorm")
         self._width = self._words.shape[1]
         self._layers = [
@@ -132,50 +125,46 @@ class Bert:
     def states(self, ids: Sequence[Ids]) -> list[torch.Tensor]:
         order = sorted(range(len(ids)), key=lambda at: -len(ids[at]))
         lengths = [len(ids[at]) for at in order]
-        rows = self._forward([ids[at] for at in order], lengths)
+        rows = self._forward([ids[at] for at in order], lengths)[: sum(lengths)]
         found: list[torch.Tensor] = [rows] * len(ids)
         for at, part in zip(order, torch.split(rows, lengths), strict=True):
             found[at] = part
         return found
 
     def _forward(self, ids: list[Ids], lengths: list[int]) -> torch.Tensor:
-        """All states, (tokens, width): the texts one after the other, longest first."""
-        words = torch.from_numpy(np.concatenate(ids)).to(self._device)
-        places = np.concatenate([np.arange(self._first, self._first + one) for one in lengths])
-        rows = functional.embedding(words, self._words)
+        """All states, (rows, width): the texts one after the other, longest first, then rows of no
+        text.
+        """
+        count = sum(lengths)
+        words = np.zeros(rounded(count), dtype=np.int64)
+        places = np.full(len(words), self._first, dtype=np.int64)
+        np.concatenate(ids, out=words[:count])
+        np.concatenate([self._counted[:one] for one in lengths], out=places[:count])
+        rows = functional.embedding(torch.from_numpy(words).to(self._device), self._words)
         rows = rows + functional.embedding(torch.from_numpy(places).to(self._device), self._places)
         rows = self._normed(rows, self._norm)
-        groups = grouped(lengths)
+        found = binned(lengths, self._device, self._words.dtype)
         for layer in self._layers:
-            mixed = self._attend(layer.qkv(rows), groups)
+            mixed = self._attend(layer.qkv(rows), found)
             rows = self._normed(layer.out.onto(mixed, rows), layer.out_norm)
             inner = layer.up(rows, self._activation)
             rows = self._normed(layer.down.onto(inner, rows), layer.down_norm)
         return rows
 
-    def _attend(self, qkv: torch.Tensor, groups: list[Group]) -> torch.Tensor:
-        mixed = qkv.new_empty(len(qkv), self._width)
-        for one in groups:
-            part = slice(one.start, one.start + one.count * one.length)
-            query, key, value = (
-                qkv[part].view(one.count, one.length, 3, self._heads, -1).permute(2, 0, 3, 1, 4)
+    def _attend(self, qkv: torch.Tensor, found: list[Bins]) -> torch.Tensor:
+        mixed = qkv.new_zeros(len(qkv), self._width)
+        for one in found:
+            part = qkv[one.rows] if one.take is None else qkv.index_select(0, one.take)
+            query, key, value = part.view(one.count, one.width, 3, self._heads, -1).permute(
+                2, 0, 3, 1, 4
             )
-            found = functional.scaled_dot_product_attention(query, key, value)
-            mixed[part].view(one.count, one.length, self._heads, -1).copy_(found.transpose(1, 2))
+            states = functional.scaled_dot_product_attention(query, key, value, attn_mask=one.mask)
+            flat = states.transpose(1, 2).reshape(-1, self._width)
+            mixed[one.rows] = flat if one.put is None else flat.index_select(0, one.put)
         return mixed
 
     def _normed(self, rows: torch.Tensor, norm: Pair) -> torch.Tensor:
         return functional.layer_norm(rows, (self._width,), *norm, self._epsilon)
-
-
-def grouped(lengths: Sequence[int]) -> list[Group]:
-    """Neighbours of equal length."""
-    found, start = [], 0
-    for length, same in groupby(lengths):
-        count = sum(1 for _ in same)
-        found.append(Group(start=start, count=count, length=length))
-        start += count * length
-    return found
 
 
 def _joined(pair: Callable[[str], Pair], *names: str) -> Pair:
