@@ -97,6 +97,7 @@ class Settings(BaseSettings):
     embed_base_url: str = Field(OPENAI, pattern=r"^https?://[^\s@]+$")
     embed_device: Literal["auto", "cpu", "cuda"] = "auto"
     embed_dtype: Literal["auto", "fp32", "bf16"] = "auto"
+    embed_compile: Literal["auto", "off"] = "auto"  # short texts by compiled code, where it gains
     rerank_model: Path | None = None
     sentiment_model: Path | None = None
 

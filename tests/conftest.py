@@ -25,6 +25,9 @@ from xdist.scheduler import LoadGroupScheduling  # type: ignore[import-untyped]
 
 from base.store import Store
 
+#: No worker of a test compiles for a minute; those that try it say so.
+os.environ.setdefault("AI_INFRA_EMBED_COMPILE", "off")
+
 #: PostgreSQL refuses root, and wants an account that exists: a fresh server has no user 1000.
 NOBODY = pwd.getpwnam("nobody").pw_uid
 AS_USER = (

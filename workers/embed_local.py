@@ -14,7 +14,9 @@ from base.settings import Settings
 from workers.batch import Core, Work
 from workers.device import Device
 from workers.encoder import Encoder
+from workers.encoder_bert import Bert
 from workers.folder import read
+from workers.takeover import take_over
 from workers.tokens import Ids, Tokenizer
 
 #: Fewer characters are tokenised on the spot: a thread would cost more.
@@ -31,6 +33,7 @@ class Local:
         recipe = encoder.recipe
         self.name, self.dim, self.max_tokens = recipe.name, encoder.dim, recipe.max_tokens
         self._encoder = encoder
+        self._core = core
         self._tokenizer = tokenizer
         self._device = device
         self._cut = 0
@@ -58,6 +61,12 @@ class Local:
         encoder, tokenizer = await core.call(load)
         return cls(encoder, tokenizer, core, device)
 
+    async def improve(self, settings: Settings) -> None:
+        """What need not be done before READY. Returns when it is done."""
+        trunk = self._encoder.trunk
+        if isinstance(trunk, Bert):
+            await take_over(settings, self._encoder.recipe, trunk, self._core, self._device)
+
     async def vectors(self, texts: Sequence[str], *, bulk: bool) -> NDArray[np.float32]:
         ids = await self._tokens(texts)
         found = await self._work.submit(ids, [len(one) for one in ids], bulk=bulk)
@@ -72,10 +81,11 @@ class Local:
         return tokens.ids
 
     def about(self) -> dict[str, Any]:
-        work = self._work
+        work, trunk = self._work, self._encoder.trunk
         return {
             "device": self._device.name,
             "dtype": self._device.dtype,
+            "compiled": isinstance(trunk, Bert) and trunk.graph is not None,
             "tokens_per_s": round(work.tokens_per_s, 1),
             "batch": round(work.batch_items, 2),
             "batches": work.batches,

@@ -58,6 +58,10 @@ class Encoder:
         self.dim = self.encode([np.array([0, 0], dtype=np.int64)]).shape[1]
 
     @property
+    def trunk(self) -> Trunk:
+        return self._trunk
+
+    @property
     def token_bytes(self) -> float:
         return self._trunk.token_bytes
 

@@ -1,6 +1,7 @@
 """BERT, RoBERTa and XLM-RoBERTa without padding: all tokens of a batch are rows of one matrix.
 
-The matrix products see real tokens only; attention runs over groups of texts of equal length.
+The matrix products see real tokens, and a few rows to reach one of not too many sizes: oneDNN makes
+a program for each size that it meets. Attention runs over bins of several texts (`bins`).
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,10 @@ import torch
 from torch.nn import functional
 
 from base.errors import SettingsError
+from workers.bins import Bins, binned, rounded
 from workers.device import Device
 from workers.folder import Recipe
+from workers.graph import LONGEST_TOKENS, Run
 from workers.linear import Activation, Linear, all_of, faster
 from workers.tokens import Ids
 
@@ -59,17 +61,8 @@ class Layer:
     down_norm: Pair
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
-    """Texts of equal length: rows start .. start + count * length of the batch."""
-
-    start: int
-    count: int
-    length: int
-
-
 class Bert:
-    """The layers of a folder on a device."""
+    """The layers of a folder on a device. `graph`: takes a short text alone, once it is there."""
 
     def __init__(self, recipe: Recipe, device: Device) -> None:
         from safetensors.torch import load_file
@@ -85,9 +78,9 @@ class Bert:
         if prefix is None:
             raise SettingsError([f"embed_model: the weights in {path} are not of a BERT"])
         self._device = device.torch_device
-        self._heads = int(config["num_attention_heads"])
-        self._epsilon = float(config.get("layer_norm_eps", 1e-12))
-        self._activation = ACTIVATIONS[config.get("hidden_act", "gelu")]
+        self.heads = int(config["num_attention_heads"])
+        self.epsilon = float(config.get("layer_norm_eps", 1e-12))
+        self.activation = ACTIVATIONS[config.get("hidden_act", "gelu")]
         self._first = (
             0 if config["model_type"] == "bert" else int(config.get("pad_token_id", 1)) + 1
         )
@@ -101,21 +94,24 @@ class Bert:
         table = {name: given[f"{prefix}embeddings.{name}_embeddings.weight"] for name in
                  ("word", "position", "token_type")}  # fmt: skip
         self._words = table["word"].to(self._device, device.torch_dtype)
+        self.vocabulary = len(self._words)
         places = table["position"].float() + table["token_type"][0].float()
         self._places = places.to(self._device, device.torch_dtype)
-        self._norm = pair("embeddings.LayerNorm")
-        self._width = self._words.shape[1]
-        self._layers = [
+        self._counted = np.arange(self._first, len(places), dtype=np.int64)
+        self.norm = pair("embeddings.LayerNorm")
+        self.width = self._words.shape[1]
+        self.layers = [
             self._layer(partial(_joined, pair), f"encoder.layer.{number}.")
             for number in range(int(config["num_hidden_layers"]))
         ]
-        inner = self._layers[0].up.out
+        inner = self.layers[0].up.out
         size_bytes = self._words.element_size()
         self.padded = False
+        self.graph: Run | None = None
         if device.name == "cpu" and device.dtype == "bf16" and device.fast:
             some = [np.full(TRIED_TOKENS, self._first, dtype=np.int64)]
-            faster(all_of(*self._layers), lambda: self._forward(some, [TRIED_TOKENS]))
-        self.token_bytes = float((8 * self._width + 2 * inner) * size_bytes)
+            faster(all_of(*self.layers), lambda: self.forward(some, [TRIED_TOKENS], None))
+        self.token_bytes = float((8 * self.width + 2 * inner) * size_bytes)
 
     @staticmethod
     def _layer(pair: Callable[..., Pair], at: str) -> Layer:
@@ -132,50 +128,51 @@ class Bert:
     def states(self, ids: Sequence[Ids]) -> list[torch.Tensor]:
         order = sorted(range(len(ids)), key=lambda at: -len(ids[at]))
         lengths = [len(ids[at]) for at in order]
-        rows = self._forward([ids[at] for at in order], lengths)
+        rows = self.forward([ids[at] for at in order], lengths, self.graph)[: sum(lengths)]
         found: list[torch.Tensor] = [rows] * len(ids)
         for at, part in zip(order, torch.split(rows, lengths), strict=True):
             found[at] = part
         return found
 
-    def _forward(self, ids: list[Ids], lengths: list[int]) -> torch.Tensor:
-        """All states, (tokens, width): the texts one after the other, longest first."""
-        words = torch.from_numpy(np.concatenate(ids)).to(self._device)
-        places = np.concatenate([np.arange(self._first, self._first + one) for one in lengths])
-        rows = functional.embedding(words, self._words)
-        rows = rows + functional.embedding(torch.from_numpy(places).to(self._device), self._places)
-        rows = self._normed(rows, self._norm)
-        groups = grouped(lengths)
-        for layer in self._layers:
-            mixed = self._attend(layer.qkv(rows), groups)
+    def forward(self, ids: list[Ids], lengths: list[int], graph: Run | None) -> torch.Tensor:
+        """All states, (rows, width): the texts one after the other, longest first, then rows of no
+        text. `graph` takes what it can.
+        """
+        count = sum(lengths)
+        if len(lengths) > 1 or not 2 <= count <= LONGEST_TOKENS:
+            graph = None
+        words = np.zeros(count if graph else rounded(count), dtype=np.int64)
+        places = np.full(len(words), self._first, dtype=np.int64)
+        np.concatenate(ids, out=words[:count])
+        np.concatenate([self._counted[:one] for one in lengths], out=places[:count])
+        rows = functional.embedding(torch.from_numpy(words).to(self._device), self._words)
+        shift = functional.embedding(torch.from_numpy(places).to(self._device), self._places)
+        if graph:
+            return graph(rows, shift)
+        rows = rows + shift
+        rows = self._normed(rows, self.norm)
+        found = binned(lengths, self._device, self._words.dtype)
+        for layer in self.layers:
+            mixed = self._attend(layer.qkv(rows), found)
             rows = self._normed(layer.out.onto(mixed, rows), layer.out_norm)
-            inner = layer.up(rows, self._activation)
+            inner = layer.up(rows, self.activation)
             rows = self._normed(layer.down.onto(inner, rows), layer.down_norm)
         return rows
 
-    def _attend(self, qkv: torch.Tensor, groups: list[Group]) -> torch.Tensor:
-        mixed = qkv.new_empty(len(qkv), self._width)
-        for one in groups:
-            part = slice(one.start, one.start + one.count * one.length)
-            query, key, value = (
-                qkv[part].view(one.count, one.length, 3, self._heads, -1).permute(2, 0, 3, 1, 4)
+    def _attend(self, qkv: torch.Tensor, found: list[Bins]) -> torch.Tensor:
+        mixed = qkv.new_zeros(len(qkv), self.width)
+        for one in found:
+            part = qkv[one.rows] if one.take is None else qkv.index_select(0, one.take)
+            query, key, value = part.view(one.count, one.width, 3, self.heads, -1).permute(
+                2, 0, 3, 1, 4
             )
-            found = functional.scaled_dot_product_attention(query, key, value)
-            mixed[part].view(one.count, one.length, self._heads, -1).copy_(found.transpose(1, 2))
+            states = functional.scaled_dot_product_attention(query, key, value, attn_mask=one.mask)
+            flat = states.transpose(1, 2).reshape(-1, self.width)
+            mixed[one.rows] = flat if one.put is None else flat.index_select(0, one.put)
         return mixed
 
     def _normed(self, rows: torch.Tensor, norm: Pair) -> torch.Tensor:
-        return functional.layer_norm(rows, (self._width,), *norm, self._epsilon)
-
-
-def grouped(lengths: Sequence[int]) -> list[Group]:
-    """Neighbours of equal length."""
-    found, start = [], 0
-    for length, same in groupby(lengths):
-        count = sum(1 for _ in same)
-        found.append(Group(start=start, count=count, length=length))
-        start += count * length
-    return found
+        return functional.layer_norm(rows, (self.width,), *norm, self.epsilon)
 
 
 def _joined(pair: Callable[[str], Pair], *names: str) -> Pair:

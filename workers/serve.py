@@ -55,11 +55,14 @@ class Ground:  # mutable: what is loaded is kept
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """A service after its warm-up. `about`: in words, for the line on stdout and the log."""
+    """A service after its warm-up. `about`: in words, for the line on stdout and the log; `then`:
+    what makes it better while it answers.
+    """
 
     answer: Answer
     concurrency: int
     about: dict[str, Any]
+    then: Callable[[], Coroutine[Any, Any, None]] | None = None
 
 
 async def embed(ground: Ground) -> Ready:
@@ -67,6 +70,7 @@ async def embed(ground: Ground) -> Ready:
 
     settings = ground.settings
     model: Model
+    then = None
     if settings.embed_model.startswith("openai:"):
         from workers.embed_openai import OpenAI
 
@@ -74,9 +78,11 @@ async def embed(ground: Ground) -> Ready:
     else:
         from workers.embed_local import Local
 
-        model = await Local.open(settings, ground.core, ground.device)
+        model = local = await Local.open(settings, ground.core, ground.device)
+        then = partial(local.improve, settings)
     about = {"model": model.name, "dim": model.dim}
-    return Ready(answer=Embed(ground.bus, model).answer, concurrency=CONCURRENCY, about=about)
+    answer = Embed(ground.bus, model).answer
+    return Ready(answer=answer, concurrency=CONCURRENCY, about=about, then=then)
 
 
 async def score(ground: Ground) -> Ready:
@@ -115,6 +121,8 @@ def main(names: Sequence[str]) -> program.Main:
                 ready = await OPENERS[service](ground)
                 answers.append(ready.answer)
                 tasks[service] = bus.serve(service, ready.answer, concurrency=ready.concurrency)
+                if ready.then:
+                    tasks[f"{service}, then"] = _then(ready.then)
                 took_s = round(time.monotonic() - began_s, 2)
                 logger.info("ready", service=service, seconds_s=took_s, **ready.about)
                 about = " ".join(f"{key}={value}" for key, value in ready.about.items())
@@ -127,6 +135,12 @@ def main(names: Sequence[str]) -> program.Main:
             await bus.close()
 
     return run
+
+
+async def _then(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """The work, and no end: what ends, ends the process."""
+    await work()
+    await asyncio.Event().wait()
 
 
 async def _turn(answers: Sequence[Answer]) -> None:

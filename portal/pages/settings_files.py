@@ -57,6 +57,7 @@ LABELS = {
     "embed_base_url": "Address for openai: models",
     "embed_device": "Device",
     "embed_dtype": "Precision",
+    "embed_compile": "Compiled code",
     "rerank_model": "Reranking model (a folder)",
     "sentiment_model": "Sentiment model (a folder)",
     "qdrant_url": "Address of a Qdrant server",
@@ -85,7 +86,8 @@ SYSTEM: Sequence[tuple[str, str, Sequence[str]]] = (
         "anthropic_base_url", "model_timeout_s", "model_silence_s",
     )),
     ("Memory", "What turns words into meaning. Another model makes all memories anew.", (
-        "embed_model", "embed_base_url", "embed_device", "embed_dtype", "rerank_model",
+        "embed_model", "embed_base_url", "embed_device", "embed_dtype", "embed_compile",
+        "rerank_model",
         "sentiment_model", "qdrant_url", "local_workers",
     )),
     ("Secrets in AWS", "With a region, secrets are looked for there first.", (

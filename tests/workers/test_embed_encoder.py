@@ -22,7 +22,7 @@ from base.errors import SettingsError
 from workers import device, folder
 from workers.device import Device, Facts
 from workers.encoder import Encoder, pool
-from workers.encoder_bert import Bert, grouped
+from workers.encoder_bert import Bert
 from workers.tokens import Tokenizer
 
 CPU = device.decide("cpu", "fp32", Facts(cuda=False, cuda_bf16=False, cpu_bf16=False, cores=2))
@@ -93,6 +93,22 @@ def test_the_batch_around_a_text_does_not_change_its_vector(minilm: Encoder) -> 
     together = minilm.encode(ids)
     alone = np.concatenate([minilm.encode([one]) for one in ids])
     assert (together * alone).sum(1).min() > 0.99999
+
+
+def test_texts_of_all_lengths_in_one_batch_keep_apart(minilm: Encoder) -> None:
+    lengths = [1, 2, 5, 5, 15, 16, 17, 31, 32, 33, 47, 64, 65, 100, 256]
+    ids = [np.arange(1_000, 1_000 + one, dtype=np.int64) * 7 for one in lengths]
+    together = minilm.encode(ids)
+    alone = np.concatenate([minilm.encode([one]) for one in ids])
+    assert (together * alone).sum(1).min() > 0.99999
+
+
+def test_batches_of_many_sizes_are_computed_as_few(minilm: Encoder) -> None:
+    seen = set()
+    assert isinstance(minilm._trunk, Bert)
+    for length in range(1, 129):
+        seen.add(len(minilm._trunk.forward([np.zeros(length, dtype=np.int64)], [length], None)))
+    assert seen == {16, 32, 48, 64, 80, 96, 112, 128}
 
 
 def test_bf16_stays_within_the_limit(minilm: Encoder) -> None:
@@ -199,8 +215,3 @@ def test_a_folder_that_is_no_model_gives_one_clear_error(
 def test_a_name_that_is_no_folder() -> None:
     with pytest.raises(SettingsError, match="neither minilm"):
         folder.read("/nowhere/at/all")
-
-
-def test_texts_of_equal_length_attend_together() -> None:
-    found = [(one.start, one.count, one.length) for one in grouped([5, 5, 3, 2, 2, 2])]
-    assert found == [(0, 2, 5), (10, 1, 3), (13, 3, 2)]
