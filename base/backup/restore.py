@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from base import migrations
 from base.backup import moves, rules, running, staging
 from base.backup.create import CERTIFICATES, ETC, STAGE, alone
-from base.backup.database import Database, answering
+from base.backup.database import answering
 from base.backup.moves import Move
 from base.backup.restic import Restic
 from base.backup.staging import Manifest, Say
@@ -51,7 +51,9 @@ class Note(Wire):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """aside: where what was there before is; database_aside: its database's name now."""
+    """aside: where what was there before is; database_aside: its database's name now, None: there
+    was none.
+    """
 
     snapshot: str
     manifest: Manifest
@@ -93,7 +95,9 @@ async def restore(
             place.mkdir(mode=0o700, parents=True)
             await say(f"fetching {found.id} of {found.at:%Y-%m-%d %H:%M} from {restic.place}")
             manifest = await _fetch(restic, found.id, place, wanted)
-            done = await _put(settings, say, found.id, manifest, wanted, start, environment)
+            done, database = await _put(
+                settings, say, found.id, manifest, wanted, start, environment
+            )
         except OSError as error:
             raise BackupError(f"{error.filename or place}: {error.strerror}") from error
         finally:
@@ -104,9 +108,7 @@ async def restore(
         manifest=manifest,
         parts=wanted,
         aside=settings.home / "aside" / done,
-        database_aside=f"{Database.of(settings).name}_before_{done}"
-        if "database" in parts
-        else None,
+        database_aside=database,
         took_s=round(time.monotonic() - begun_s, 1),
     )
 
@@ -169,8 +171,8 @@ async def _put(
     parts: tuple[str, ...],
     start: bool | None,
     environment: Mapping[str, str] | None,
-) -> str:
-    """The stamp under which things are aside."""
+) -> tuple[str, str | None]:
+    """The stamp under which things are aside, and the name of the database that was."""
     was_running = await running.runs(settings)
     if was_running:
         await say("stopping")
@@ -184,17 +186,18 @@ async def _put(
         database="database" in parts,
         was_running=was_running,
     )
+    kept = None
     try:
         async with contextlib.AsyncExitStack() as held:
             if note.database:
                 database = await held.enter_async_context(answering(settings))
                 await say("loading the database")
                 new = f"{database.name}_new_{stamp}"
-                await database.load(folder(settings) / STAGE / staging.DUMP, new)
+                await database.load(folder(settings) / STAGE / staging.DUMP, new, manifest.access)
             _note(settings).write_text(note.model_dump_json(), encoding="utf-8")
             await say("putting in place")
             if note.database:
-                await database.swap(new, f"{database.name}_before_{stamp}")
+                kept = await database.swap(new, f"{database.name}_before_{stamp}")
         if note.database and settings.redis_url is not None:
             await clear(settings)
         moves.ahead(planned)
@@ -214,7 +217,7 @@ async def _put(
     _note(settings).unlink()
     for at in (ETC, CERTIFICATES):
         shutil.rmtree(at / f"{NEW}{stamp}", ignore_errors=True)
-    return stamp
+    return stamp, kept
 
 
 def _plan(
