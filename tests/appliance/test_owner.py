@@ -101,7 +101,9 @@ def test_piped_it_installs_beside_what_is_theirs(server: Machine) -> None:
     done = server.run(f"{pipe} --yes --vars /root/vars.yml", limit_s=LIMIT_S, check=False)
     log = server.root / "var/log/ai-infra/install.log"
     if log.exists():
-        shutil.copyfile(log, Path(__file__).parents[1] / "artifacts" / "install-owner.log")
+        kept = Path(__file__).parents[1] / "artifacts" / "install-owner.log"
+        kept.parent.mkdir(exist_ok=True)
+        shutil.copyfile(log, kept)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     report = json.loads((server.root / "var/log/ai-infra/attestation.json").read_text())
     proofs = {proof["name"]: proof["found"] for proof in report["proofs"]}
