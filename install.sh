@@ -437,16 +437,22 @@ choose_mode() {
     fi
 }
 
-# Piped from a URL: the rest of the product is fetched first.
+# What dpkg has here, a name a line.
+packages_here() { dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' | awk '$1 == "ii" {print $2}' | LC_ALL=C sort -u; }
+
+# Piped from a URL: the rest of the product is fetched first. What git brings is told to `remember`.
 fetch_source() {
-    local folder=${AI_INFRA_SOURCE_FOLDER:-/usr/local/src/ai-infrastructure}
+    local folder=${AI_INFRA_SOURCE_FOLDER:-/usr/local/src/ai-infrastructure} before
     [ -n "${AI_INFRA_SOURCE:-}" ] || fail "run this from a checkout, or name one to fetch: AI_INFRA_SOURCE=<git URL>" 2
     if ! command -v git >/dev/null; then
         [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null || fail "git is missing" 3
         say "fetching git" >&2
+        before=$(packages_here)
         apt-get install -y -qq --no-install-recommends git ca-certificates >/dev/null 2>&1 ||
             { apt-get update -qq && apt-get install -y -qq --no-install-recommends git ca-certificates; } >&2 ||
             fail "git could not be installed" 3
+        mkdir -p "$(dirname "$folder")"
+        packages_here | LC_ALL=C comm -13 <(printf '%s\n' "$before") - >"$folder.packages-came"
     fi
     if [ -d "$folder/.git" ]; then git -C "$folder" pull --quiet --ff-only; else git clone --quiet --depth 1 "$AI_INFRA_SOURCE" "$folder"; fi ||
         fail "could not fetch $AI_INFRA_SOURCE"

@@ -159,9 +159,9 @@ class BackupRestore(Ask):
     """parts: what is restored; the rest stays as it is."""
 
     snapshot: Identity = "latest"
-    parts: tuple[Literal["database", "vectors", "memory", "configuration", "certificates"], ...] = (
-        Field(default=("database", "vectors", "memory", "configuration", "certificates"))
-    )
+    parts: tuple[
+        Literal["database", "vectors", "memory", "configuration", "certificates", "sites"], ...
+    ] = ("database", "vectors", "memory", "configuration", "certificates", "sites")
 
 
 class UpdateApply(Ask):

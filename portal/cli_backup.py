@@ -150,6 +150,7 @@ def restore(
         "aside": str(done.aside),
         "database_aside": done.database_aside,
         "counts": done.manifest.counts,
+        "notes": list(done.notes),
         "took_s": done.took_s,
     }
     if as_json:
@@ -161,6 +162,8 @@ def restore(
     typer.echo(f"what was there before: {done.aside}")
     if done.database_aside:
         typer.echo(f"its database: {done.database_aside}")
+    for note in done.notes:
+        typer.echo(f"note: {neutral(note)}")
 
 
 @app.command()
@@ -182,6 +185,7 @@ def drill(
         )
         typer.echo(
             f"task {done.task}; {done.memories} memories, found {done.recalled} of {done.asked}"
+            + (f"; {done.sites} sites" if done.sites else "")
         )
     if not done.ok:
         raise typer.Exit(EXIT_FAILED)

@@ -23,8 +23,9 @@ from typing import Any
 import tomlkit
 
 from base import secrets
-from base.backup import rules
+from base.backup import rules, sites
 from base.backup.command import PATH, run
+from base.backup.create import CERTIFICATES, ETC
 from base.backup.database import answering
 from base.backup.restic import Restic
 from base.errors import BackupError
@@ -50,7 +51,8 @@ Say = Callable[[str], Awaitable[None]]
 
 class Drilled(Wire):
     """ok: the task was answered and memory found what it should. ready_s: from nothing to an
-    installation that works, which is how long a recovery takes; lost: rows that are missing.
+    installation that works, which is how long a recovery takes; lost: rows that are missing; sites:
+    how many nginx would serve of it (on the appliance).
     """
 
     ok: bool
@@ -63,6 +65,7 @@ class Drilled(Wire):
     recalled: int
     asked: int
     lost: dict[str, int]
+    sites: int = 0
     problem: str | None = None
 
 
@@ -91,6 +94,7 @@ async def drill(settings: Settings, say: Say, snapshot: str = "latest") -> Drill
         told = json.loads(await _run(own, *argv))
         restore_s = time.monotonic() - begun_s
         asked, lost = await _disarm(home, told["counts"])
+        served, missing = await _sites(settings, restic, chosen.id)
         await say("starting it")
         await _run(own, "supervisor", "up")
         ready_s = time.monotonic() - begun_s
@@ -112,6 +116,7 @@ async def drill(settings: Settings, say: Say, snapshot: str = "latest") -> Drill
         problems.append(f"the task ended {task}")
     if lost:
         problems.append(f"rows are missing: {lost}")
+    problems += missing
     if asked and not any(recalled):
         problems.append("memory found none of what it held")
     if not fresh:
@@ -127,8 +132,24 @@ async def drill(settings: Settings, say: Say, snapshot: str = "latest") -> Drill
         recalled=sum(recalled),
         asked=len(asked),
         lost=lost,
+        sites=served,
         problem="; ".join(problems) or None,
     )
+
+
+async def _sites(settings: Settings, restic: Restic, snapshot: str) -> tuple[int, list[str]]:
+    """How many sites nginx would serve, and what the snapshot lacks of them. Nothing is put in
+    place: they are this machine's.
+    """
+    if not settings.broker:
+        return 0, []
+    place = Path(tempfile.mkdtemp(prefix="ai-drill-sites-"))
+    try:
+        wanted = (ETC / "tls", CERTIFICATES, sites.NGINX, sites.WWW, sites.RECORD)
+        await restic.restore(snapshot, place, [str(path) for path in wanted])
+        return await asyncio.to_thread(sites.faults, place, (ETC, CERTIFICATES))
+    finally:
+        await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
 
 
 def _status(answer: Any) -> Any:
@@ -197,5 +218,7 @@ def _ports() -> int:
 
 def _remove(home: Path) -> None:
     """Signed heads may only be added to, until that flag is taken away."""
-    subprocess.run(["chattr", "-R", "-a", str(home / "audit")], check=False, capture_output=True)
+    with contextlib.suppress(FileNotFoundError):  # a server need not have e2fsprogs
+        line = ["chattr", "-R", "-a", str(home / "audit")]
+        subprocess.run(line, check=False, capture_output=True)
     shutil.rmtree(home, ignore_errors=True)

@@ -1,5 +1,5 @@
 # The appliance's part of install.sh, which sources this: a server with systemd, as root.
-# What it uses of install.sh: say, fail, step, quietly, shown, find_python, install_python_packages,
+# What it uses of install.sh: say, fail, step, quietly, packages_here, shown, find_python, install_python_packages,
 # look_at_torch; YES, CHECK, VARS, TASK, PURGE, FOLDER, LOG.
 
 OPT=/opt/ai-infra ETC=/etc/ai-infra STATE=/var/lib/ai-infra LOGS=/var/log/ai-infra
@@ -62,8 +62,11 @@ remember() {
     mkdir -p "$ETC" "$LOGS"
     chmod 0750 "$LOGS"
     if [ ! -e "$ETC/packages-before" ]; then
-        dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' | awk '$1 == "ii" {print $2}' | sort -u >"$ETC/.packages"
+        local came=/dev/null
+        [ ! -e "$FOLDER.packages-came" ] || came=$FOLDER.packages-came
+        packages_here | LC_ALL=C comm -23 - "$came" >"$ETC/.packages"
         mv "$ETC/.packages" "$ETC/packages-before"
+        rm -f "$FOLDER.packages-came"
         apt-mark showmanual 2>/dev/null | sort -u >"$ETC/packages-manual"
     fi
     if [ ! -e "$ETC/firewall-ports" ]; then

@@ -4,6 +4,7 @@ want alike. Then an update fetches no packages, takes seconds, and its disk is t
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import sys
@@ -32,7 +33,7 @@ async def make(release: Path, before: Path, environment: Mapping[str, str]) -> N
     bare, more = (["--without-pip"], ["--no-deps"]) if same else ([], [])
     await _well([_python(), "-m", "venv", *bare, str(venv)], VENV_S, environment)
     if same:
-        share(before / ".venv", venv)
+        await asyncio.to_thread(share, before / ".venv", venv)
     python = str(venv / "bin" / "python")
     line = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *more]
     await _well([*line, "--editable", str(release)], PACKAGES_S, environment)

@@ -3,7 +3,8 @@
 Lays nginx.conf where the machine's own is as the package brought it, takes the package's welcome
 page away, and serves the portal and the API by the same protocol as every site. An nginx.conf
 that somebody changed stays. `--challenge` asks for a certificate that browsers know; that there
-is none yet is told and no fault. `--remove` leaves nginx as it was found, and keeps what people's
+is none yet is told and no fault. `--again` has nginx read all sites as they lie, after a restore.
+`--remove` leaves nginx as it was found, and keeps what people's
 sites were for a later installation; with `--purge` their files go, too.
 """
 
@@ -97,6 +98,18 @@ async def remove(box: Box, *, purge: bool = False) -> list[str]:
     if said:
         _tell_nginx(box)
     return said
+
+
+async def again(box: Box) -> list[str]:
+    """nginx serves the sites as they lie, each tried before; those that are set aside, with its
+    words. Raises as `Sites`.
+    """
+    if Generations(box).current() is None:
+        _tell_nginx(box)
+        return []
+    sites = Sites(box, who="a restore")
+    await sites.again()
+    return [f"{name} is set aside: {said}" for name, said in sites.problems().items()]
 
 
 def _brought_back(box: Box) -> list[str]:
@@ -243,15 +256,21 @@ def main(
     state: Annotated[Path | None, typer.Option(help="The broker's own folder.")] = None,
     check: Annotated[bool, typer.Option(help="Only say what would change.")] = False,
     gone: Annotated[bool, typer.Option("--remove", help="Leave nginx as it was found.")] = False,
+    read: Annotated[bool, typer.Option("--again", help="Serve the sites as they lie.")] = False,
     purge: Annotated[bool, typer.Option(help="With --remove: sites' files, too.")] = False,
 ) -> None:
-    """Lay the portal's front into nginx. Prints {"changed": [what], "note": ""}."""
+    """Lay the portal's front into nginx. Prints {"changed": [what], "note": ""}; with --again
+    {"notes": [what is not served]}.
+    """
     note = ""
     try:
         if challenge not in {"none", *get_args(Challenge)}:
             raise InputError(f"there is no challenge {challenge!r}: http-01 or dns-01")
         box = rules.here(load()).box
         box = replace(box, state=state) if state else box
+        if read:
+            typer.echo(json.dumps({"notes": asyncio.run(again(box))}))
+            return
         if gone:
             said = asyncio.run(remove(box, purge=purge))
         else:

@@ -59,6 +59,7 @@ class Listener:
         self.run = Run()
         self._out, self._say, self._check = out, say, check
         self._role = ""
+        self.ignored: list[str] = []
 
     def __call__(self, event: Mapping[str, Any]) -> bool:
         if text := event.get("stdout"):
@@ -79,10 +80,11 @@ class Listener:
                 self.run.roles[role] = self.run.roles.get(role, 0) + 1
             if data.get("task_action") == "ansible.builtin.debug" and "msg" in result:
                 self.run.told.append(str(result["msg"]))
-        elif kind in FAILED and not data.get("ignore_errors"):
+        elif kind in FAILED:
             result = data.get("res") or {}
             reason = str(result.get("stderr") or result.get("msg") or "failed").strip()
-            self.run.failed.append(f"{role}: {task}: {reason}"[:2000])
+            told = self.ignored if data.get("ignore_errors") else self.run.failed
+            told.append(f"{role}: {task}: {reason}"[:2000])
         return False  # nothing of it is kept beside the log
 
     def end_role(self) -> None:
@@ -134,6 +136,10 @@ def play(
         # A task that failed and was rescued has not failed.
         if listener.run.ok:
             listener.run.failed.clear()
+        # Only looking ahead ignores anything; ansible also does with a condition that is none.
+        if listener.ignored and not check:
+            listener.run.ok = False
+            listener.run.failed += listener.ignored
         return listener.run
     finally:
         shutil.rmtree(private, ignore_errors=True)

@@ -35,6 +35,8 @@ FORTH_S = 5.5
 RELOAD_S = 4.0
 BACK_S = 4.0
 LOOK_AGAIN_S = 0.3
+#: What a change is about that is about none of them.
+ALL = "all sites"
 
 
 class Sites:
@@ -98,6 +100,10 @@ class Sites:
     async def reload(self, domain: str) -> Change:
         """Have nginx read a renewed certificate of that site."""
         return await self._make("reload", domain, self.spec(domain))
+
+    async def again(self) -> Change:
+        """Have nginx read all of them as they lie, after something else has laid them there."""
+        return await self._make("reload", ALL, None)
 
     async def undo(self, change_id: str | None = None) -> Change:
         """Bring that change's site to what it was before it; None: the last change that was made.

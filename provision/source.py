@@ -7,6 +7,7 @@ keep = 3                                # how many releases stay
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import shutil
@@ -64,7 +65,7 @@ async def fetch(origin: Origin, version: str, into: Path) -> None:
     or an archive that reaches out of its folder or is not what its `.sha256` says.
     """
     if origin.source.startswith("/"):
-        _from_folder(Path(origin.source), version, into)
+        await asyncio.to_thread(_from_folder, Path(origin.source), version, into)
     else:
         await _from_git(origin.source, version, into)
     found = version_of(into)

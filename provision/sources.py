@@ -80,7 +80,8 @@ async def _unpacked(source: Upload, box: Box, folder: Path, uid: int) -> None:
     if ended.code == unpack.REFUSED:
         raise InputError(f"{source.name} is not taken: {ended.said.strip()}")
     if not ended.well:
-        raise InputError(f"{source.name} cannot be unpacked within the limits")
+        last = "".join(ended.said.strip().splitlines()[-1:]) or f"exit code {ended.code}"
+        raise InputError(f"{source.name} cannot be unpacked within the limits: {last}")
 
 
 def _inner(folder: Path) -> Path:

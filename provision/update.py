@@ -136,7 +136,7 @@ async def _apply(product: Product, version: str, tell: Tell) -> Updated:
     except BaseException:
         _path(product).unlink(missing_ok=True)
         if not (release / WHOLE).exists():
-            shutil.rmtree(release, ignore_errors=True)
+            await _drop(release)
         raise
     begun_s = time.monotonic()
     try:
@@ -166,7 +166,7 @@ async def _apply(product: Product, version: str, tell: Tell) -> Updated:
         before=before,
         backup=snapshot,
         switched_s=switched_s,
-        kept=_tidy(product, {release.name, before or ""}),
+        kept=await _tidy(product, {release.name, before or ""}),
     )
 
 
@@ -211,7 +211,7 @@ async def _recover(product: Product) -> str | None:
     if found is not None:
         release = product.root / "releases" / found.version
         if current(product) != release and not (release / WHOLE).exists():
-            shutil.rmtree(release, ignore_errors=True)
+            await _drop(release)
     _end(product)
     if switched:
         await product.settle()
@@ -226,7 +226,7 @@ async def _make(
 ) -> None:
     """The release, whole; one that was made before is taken as it is. Raises AIError."""
     if not (release / WHOLE).exists():
-        shutil.rmtree(release, ignore_errors=True)
+        await _drop(release)
         release.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         await tell(f"fetching {version}")
         await source.fetch(product.origin, version, release)
@@ -285,12 +285,17 @@ def _link(link: Path, target: Path) -> None:
     new.replace(link)
 
 
-def _tidy(product: Product, needed: set[str]) -> list[str]:
+async def _drop(release: Path) -> None:
+    """It has so many files that the loop must turn meanwhile: systemd waits to hear of it."""
+    await asyncio.to_thread(shutil.rmtree, release, ignore_errors=True)
+
+
+async def _tidy(product: Product, needed: set[str]) -> list[str]:
     """Let the oldest releases go, but none that is needed; those that are left."""
     releases = product.root / "releases"
     found = sorted(releases.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
     kept = [path.name for path in found][: product.origin.keep]
     for path in found:
         if path.name not in kept and path.name not in needed:
-            shutil.rmtree(path, ignore_errors=True)
+            await _drop(path)
     return sorted(path.name for path in releases.iterdir())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from base.backup import record, rules, staging
+from base.backup import record, rules, sites, staging
 from base.backup.database import answering
 from base.backup.restic import Restic, Snapshot
 from base.backup.rules import Rules
@@ -115,7 +115,7 @@ def _paths(settings: Settings, found: Rules, manifest: staging.Manifest) -> list
     if found.workspaces:
         outside = manifest.outside.get("workspaces")
         names += [outside or "workspaces"] if settings.workspaces.is_dir() else []
-    more = [ETC, CERTIFICATES] if settings.broker else []
+    more = [ETC, CERTIFICATES, *sites.places()] if settings.broker else []
     return [STAGE, *names, *(str(path) for path in more if path.is_dir())]
 
 
@@ -124,7 +124,8 @@ def _without(settings: Settings, found: Rules, restic: Restic) -> list[str]:
     left = [str(found.key(settings)), str(found.s3(settings)), restic.place]
     if (settings.home / STAGE / staging.ARCHIVE).is_dir():
         left.append(str(settings.memory / "Work" / "archive"))
-    left += [f"{place}/.before-*" for place in (ETC, CERTIFICATES)]
+    left += [f"{place}/.before-*" for place in (ETC, CERTIFICATES, sites.NGINX, sites.RECORD)]
+    left += sites.without()
     return [path for path in left if path.startswith("/")]
 
 

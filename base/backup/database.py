@@ -22,6 +22,7 @@ from base.backup.command import PATH, Done, end, run
 from base.deadline import Deadline
 from base.errors import BackupError, SettingsError
 from base.grants import TABLES
+from base.messages import Wire
 from base.settings import Settings
 
 DEBIAN = Path("/usr/lib/postgresql")
@@ -40,24 +41,67 @@ DO $$ DECLARE name TEXT; BEGIN
 END $$;
 GRANT {AUDIT_ROLE} TO {{owner}};
 """
+#: Of `one`, as pg_db_role_setting has it, the value as a statement takes it.
+_VALUE = """CASE WHEN one LIKE 'search_path=%' THEN substr(one, 13)
+   ELSE quote_literal(substr(one, strpos(one, '=') + 1)) END"""
 #: What is said of a database beside its contents, which no dump has: who may enter, and as whom
 #: each account works in it. The rows are the statements that say it of the new one.
-GRANTS = """
-SELECT 'REVOKE ALL ON DATABASE {new} FROM PUBLIC;' FROM pg_database
- WHERE datname = '{old}' AND datacl IS NOT NULL;
-SELECT format('GRANT %s ON DATABASE {new} TO %s%s;', privilege_type,
+GRANTS = f"""
+SELECT 'REVOKE ALL ON DATABASE {{new}} FROM PUBLIC;' FROM pg_database
+ WHERE datname = '{{old}}' AND datacl IS NOT NULL;
+SELECT format('GRANT %s ON DATABASE {{new}} TO %s%s;', privilege_type,
   CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END,
   CASE WHEN is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
  FROM pg_database, aclexplode(datacl)
- WHERE datname = '{old}' AND grantee <> datdba AND grantor = datdba;
-SELECT format('ALTER %s SET %I TO %s;', CASE WHEN setrole = 0 THEN 'DATABASE {new}'
-   ELSE format('ROLE %I IN DATABASE {new}', pg_get_userbyid(setrole)) END,
-  split_part(one, '=', 1), CASE WHEN one LIKE 'search_path=%' THEN substr(one, 13)
-   ELSE quote_literal(substr(one, strpos(one, '=') + 1)) END)
+ WHERE datname = '{{old}}' AND grantee <> datdba AND grantor = datdba;
+SELECT format('ALTER %s SET %I TO %s;', CASE WHEN setrole = 0 THEN 'DATABASE {{new}}'
+   ELSE format('ROLE %I IN DATABASE {{new}}', pg_get_userbyid(setrole)) END,
+  split_part(one, '=', 1), {_VALUE})
  FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase, unnest(setconfig) one
- WHERE datname = '{old}';
+ WHERE datname = '{{old}}';
+"""
+#: The accounts behind it, for a server that has none of them. Of groups and members alone, no
+#: superuser and no password; the rows are the statements that make them.
+ACCOUNTS = f"""
+WITH groups AS (SELECT oid FROM pg_roles WHERE NOT rolsuper AND (oid =
+   (SELECT datdba FROM pg_database WHERE datname = '{{old}}')
+   OR rolname = ANY(ARRAY[{", ".join(f"'{role}'" for role in TABLES)}]))),
+ ours AS (SELECT * FROM pg_roles WHERE NOT rolsuper AND (oid IN (SELECT oid FROM groups)
+   OR oid IN (SELECT member FROM pg_auth_members WHERE roleid IN (SELECT oid FROM groups))))
+SELECT line FROM (
+ SELECT 1 AS turn, format('DO $do$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = %1$L)'
+   ' THEN CREATE ROLE %1$I %2$s %3$s; COMMENT ON ROLE %1$I IS %4$L; END IF; END $do$;', rolname,
+   CASE WHEN rolcanlogin THEN 'LOGIN' ELSE 'NOLOGIN' END,
+   CASE WHEN rolinherit THEN 'INHERIT' ELSE 'NOINHERIT' END,
+   shobj_description(oid, 'pg_authid')) AS line FROM ours
+ UNION ALL
+ SELECT 2, format('GRANT %I TO %I;', pg_get_userbyid(roleid), pg_get_userbyid(member))
+  FROM pg_auth_members WHERE roleid IN (SELECT oid FROM groups) AND member IN (SELECT oid FROM ours)
+ UNION ALL
+ SELECT 3, format('ALTER ROLE %I SET %I TO %s;', rolname, split_part(one, '=', 1), {_VALUE})
+  FROM ours JOIN pg_db_role_setting ON setrole = ours.oid AND setdatabase = 0,
+  unnest(setconfig) one
+) AS lines ORDER BY turn, line;
+"""
+#: A server's own encoding and order may be others. Those of ICU are the server's affair.
+MADE = """
+SELECT format('ENCODING %L LC_COLLATE %L LC_CTYPE %L', pg_encoding_to_char(encoding), datcollate,
+  datctype) FROM pg_database d
+ WHERE datname = '{old}' AND COALESCE(to_jsonb(d)->>'datlocprovider', 'c') = 'c'
 """
 PLAIN = re.compile(r"[a-z_][a-z0-9_]{0,60}")
+
+
+class Access(Wire):
+    """Whose a database is and who may enter it, as a superuser's statements: `accounts` for a
+    server that does not know its owner, `grants` for one where it is not; in them `@new@` is the
+    database's name. made: how it was made, in the words of CREATE DATABASE.
+    """
+
+    owner: str
+    made: str
+    accounts: tuple[str, ...]
+    grants: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,12 +241,34 @@ class Database:
                 raise BackupError(f"pg_dump: {' '.join(said)}")
             os.fsync(out.fileno())
 
-    async def load(self, place: Path, name: str) -> None:
-        """Into the new database `name`, all or nothing. Raises BackupError."""
-        tools, owner = await self._tools(), await self._owner()
+    async def access(self) -> Access | None:
+        """For `load`; None where we are no superuser, and so neither then."""
+        if not self.before:
+            return None
+        accounts = await self.sql(ACCOUNTS.format(old=self.name), "postgres")
+        grants = await self.sql(GRANTS.format(new="@new@", old=self.name), "postgres")
+        return Access(
+            owner=await self._owner(None),
+            made=await self.sql(MADE.format(old=self.name), "postgres"),
+            accounts=tuple(accounts.splitlines()),
+            grants=tuple(grants.splitlines()),
+        )
+
+    async def load(self, place: Path, name: str, access: Access | None = None) -> None:
+        """Into the new database `name`, all or nothing. access: as it was when the dump was made,
+        for what this server does not know any more. Raises BackupError.
+        """
+        meant = access if self.before else None
+        tools, owner = await self._tools(), await self._owner(meant)
+        if meant is not None and not await self._known(owner):
+            await self.sql("\n".join(meant.accounts), "postgres")
+        like = await self.sql(MADE.format(old=self.name), "postgres")
+        like = like or (meant.made if meant is not None else "")
         made = await self.sql(MAKE_ROLES.format(owner=owner) + "SELECT 1;", "postgres", check=False)
         await self.sql(f"DROP DATABASE IF EXISTS {name}", "postgres")
-        await self.sql(f"CREATE DATABASE {name} OWNER {owner} TEMPLATE template0", "postgres")
+        await self.sql(
+            f"CREATE DATABASE {name} OWNER {owner} TEMPLATE template0 {like}", "postgres"
+        )
         more = ["--no-owner", "--exit-on-error", "--single-transaction"]
         more += [] if made == "1" else ["--no-privileges"]
         more += [f"--role={owner}"] if self.before else []
@@ -212,14 +278,19 @@ class Database:
         if done.code:
             await self.sql(f"DROP DATABASE IF EXISTS {name}", "postgres", check=False)
             raise BackupError(f"pg_restore: {done.words}")
-        said = await self.sql(GRANTS.format(new=name, old=self.name), "postgres")
+        if meant is not None and not await self.exists(self.name):
+            said = "\n".join(meant.grants).replace("@new@", name)
+        else:
+            said = await self.sql(GRANTS.format(new=name, old=self.name), "postgres")
         if said:
             await self.sql(said, "postgres")
 
-    async def swap(self, new: str, aside: str) -> None:
-        """`new` becomes the database, what there was is `aside` from now on; both or neither."""
+    async def swap(self, new: str, aside: str) -> str | None:
+        """`new` becomes the database, what there was is `aside` from now on; both or neither.
+        `aside`, or None: there was none.
+        """
         steps = []
-        if await self.exists(self.name):
+        if there := await self.exists(self.name):
             steps.append(f"ALTER DATABASE {self.name} RENAME TO {aside};")
         steps.append(f"ALTER DATABASE {new} RENAME TO {self.name};")
         await self.sql(
@@ -228,6 +299,7 @@ class Database:
             f"BEGIN;\n{' '.join(steps)}\nCOMMIT;",
             "postgres",
         )
+        return aside if there else None
 
     async def drop(self, name: str) -> None:
         """Safe twice. Raises BackupError."""
@@ -235,11 +307,17 @@ class Database:
 
     # Inside --------------------------------------------------------------------------------
 
-    async def _owner(self) -> str:
-        """Of the database that is there, else who we come as."""
+    async def _owner(self, access: Access | None) -> str:
+        """Of the database that is there, else of the one that was, else who we come as."""
         asked = f"SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = '{self.name}'"
-        found = await self.sql(asked, "postgres")
-        return found if PLAIN.fullmatch(found) else self.owner
+        for found in (await self.sql(asked, "postgres"), access.owner if access else ""):
+            if PLAIN.fullmatch(found):
+                return found
+        return self.owner
+
+    async def _known(self, role: str) -> bool:
+        found = await self.sql(f"SELECT 1 FROM pg_roles WHERE rolname = '{role}'", "postgres")
+        return found == "1"
 
     async def _tools(self) -> Path:
         """The programs of the server's version, else of the next newer one."""

@@ -11,7 +11,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,9 +19,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from base import migrations
-from base.backup import moves, rules, running, staging
+from base.backup import moves, rules, running, sites, staging
 from base.backup.create import CERTIFICATES, ETC, STAGE, alone
-from base.backup.database import Database, answering
+from base.backup.database import answering
 from base.backup.moves import Move
 from base.backup.restic import Restic
 from base.backup.staging import Manifest, Say
@@ -30,13 +30,16 @@ from base.errors import AIError, BackupError, ConflictError
 from base.messages import Wire
 from base.settings import Settings
 
-PARTS = ("database", "vectors", "memory", "configuration", "certificates")
+PARTS = ("database", "vectors", "memory", "configuration", "certificates", "sites")
 MEMORY = ("MEMORY", "TELOS", "attachments", "workspaces")
 CONFIGURATION = ("config", "hooks", "secrets")
 #: Tells the keeper to look through its stores once: see pai/rebuild.py.
 MARK = "restored"
-#: Within a folder whose contents are replaced one by one.
+#: Folders whose contents are replaced one by one, and what lies in them for it.
+ONE_BY_ONE = (ETC, CERTIFICATES, sites.NGINX, sites.RECORD, sites.WWW)
 NEW, BEFORE = ".new-", ".before-"
+#: What nginx reads.
+SERVED = (ETC, CERTIFICATES, sites.NGINX)
 
 
 class Note(Wire):
@@ -51,13 +54,16 @@ class Note(Wire):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """aside: where what was there before is; database_aside: its database's name now."""
+    """aside: where what was there before is; database_aside: its database's name now, None: there
+    was none. notes: what is not as it was for another reason.
+    """
 
     snapshot: str
     manifest: Manifest
     parts: tuple[str, ...]
     aside: Path
     database_aside: str | None
+    notes: tuple[str, ...]
     took_s: float
 
 
@@ -92,8 +98,10 @@ async def restore(
         try:
             place.mkdir(mode=0o700, parents=True)
             await say(f"fetching {found.id} of {found.at:%Y-%m-%d %H:%M} from {restic.place}")
-            manifest = await _fetch(restic, found.id, place, wanted)
-            done = await _put(settings, say, found.id, manifest, wanted, start, environment)
+            manifest = await _fetch(settings, restic, found.id, wanted)
+            done, database, notes = await _put(
+                settings, say, found.id, manifest, wanted, start, environment
+            )
         except OSError as error:
             raise BackupError(f"{error.filename or place}: {error.strerror}") from error
         finally:
@@ -104,9 +112,8 @@ async def restore(
         manifest=manifest,
         parts=wanted,
         aside=settings.home / "aside" / done,
-        database_aside=f"{Database.of(settings).name}_before_{done}"
-        if "database" in parts
-        else None,
+        database_aside=database,
+        notes=tuple(notes),
         took_s=round(time.monotonic() - begun_s, 1),
     )
 
@@ -133,8 +140,11 @@ def _note(settings: Settings) -> Path:
     return folder(settings) / "note.json"
 
 
-async def _fetch(restic: Restic, snapshot: str, place: Path, parts: Sequence[str]) -> Manifest:
-    """Into `place`, and the dump is what the manifest says. Raises BackupError."""
+async def _fetch(
+    settings: Settings, restic: Restic, snapshot: str, parts: Sequence[str]
+) -> Manifest:
+    """Into `folder`, and the dump is what the manifest says. Raises BackupError."""
+    place = folder(settings)
     await restic.restore(snapshot, place, [f"/{STAGE}/{staging.MANIFEST}"])
     manifest = staging.read(place / STAGE)
     wanted = []
@@ -148,6 +158,8 @@ async def _fetch(restic: Restic, snapshot: str, place: Path, parts: Sequence[str
         wanted += [f"/{name}" for name in CONFIGURATION] + [str(ETC)]
     if "certificates" in parts:
         wanted.append(str(CERTIFICATES))
+    if "sites" in parts and settings.broker:
+        wanted += [str(path) for path in (sites.NGINX, sites.WWW, sites.RECORD)]
     await restic.restore(snapshot, place, wanted)
     newest = len(migrations.read())
     if manifest.counts.get("schema", 0) > newest:
@@ -169,8 +181,8 @@ async def _put(
     parts: tuple[str, ...],
     start: bool | None,
     environment: Mapping[str, str] | None,
-) -> str:
-    """The stamp under which things are aside."""
+) -> tuple[str, str | None, list[str]]:
+    """The stamp under which things are aside, the name of the database that was, and notes."""
     was_running = await running.runs(settings)
     if was_running:
         await say("stopping")
@@ -184,17 +196,18 @@ async def _put(
         database="database" in parts,
         was_running=was_running,
     )
+    kept, notes = None, list[str]()
     try:
         async with contextlib.AsyncExitStack() as held:
             if note.database:
                 database = await held.enter_async_context(answering(settings))
                 await say("loading the database")
                 new = f"{database.name}_new_{stamp}"
-                await database.load(folder(settings) / STAGE / staging.DUMP, new)
+                await database.load(folder(settings) / STAGE / staging.DUMP, new, manifest.access)
             _note(settings).write_text(note.model_dump_json(), encoding="utf-8")
             await say("putting in place")
             if note.database:
-                await database.swap(new, f"{database.name}_before_{stamp}")
+                kept = await database.swap(new, f"{database.name}_before_{stamp}")
         if note.database and settings.redis_url is not None:
             await clear(settings)
         moves.ahead(planned)
@@ -202,19 +215,40 @@ async def _put(
         if "database" in parts:
             mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             mark.touch(mode=0o644)
+        notes += await _serve(settings, say, planned)
         if was_running if start is None else start:
             await say("starting")
             await running.start(settings, environment)
     except (AIError, OSError):
         if _note(settings).exists():
             await _undo(settings, say, note)
+        _sweep(stamp)
         if was_running:
             await running.start(settings)
         raise
     _note(settings).unlink()
-    for at in (ETC, CERTIFICATES):
+    _sweep(stamp)
+    return stamp, kept, notes
+
+
+def _sweep(stamp: str) -> None:
+    """What was laid ready and was not wanted."""
+    for at in ONE_BY_ONE:
         shutil.rmtree(at / f"{NEW}{stamp}", ignore_errors=True)
-    return stamp
+
+
+async def _serve(settings: Settings, say: Say, moved: Sequence[Move]) -> list[str]:
+    """nginx serves what has come; why it does not, in words. What is restored stays: an nginx that
+    is stopped, or whose owner's file is wrong, says nothing against it.
+    """
+    ours = (Path(move.at) for move in moved)
+    if not settings.broker or not any(at.parent in SERVED for at in ours):
+        return []
+    await say("telling nginx")
+    try:
+        return await running.serve(settings)
+    except BackupError as error:
+        return [f"nginx does not serve it yet: {error}"]
 
 
 def _plan(
@@ -246,6 +280,13 @@ def _plan(
             found += _each(ETC, _with_keys(etc, ETC, keys), stamp)
     if "certificates" in parts and settings.broker:
         found += _each(CERTIFICATES, place / str(CERTIFICATES).lstrip("/"), stamp)
+    if "sites" in parts and settings.broker:
+        nginx, files, record = (
+            place / str(at).lstrip("/") for at in (sites.NGINX, sites.WWW, sites.RECORD)
+        )
+        found += _each(sites.NGINX, nginx, stamp)
+        found += _each(sites.WWW, files, stamp, lambda name: not (files / name).exists())
+        found += _each(sites.RECORD, record, stamp, sites.RUNNING.__contains__)
     if "database" in parts:
         found += _move(home / "audit", place / STAGE / staging.AUDIT, aside, home)
         if settings.redis_url is None:  # what waits on the wire is of the database before
@@ -270,8 +311,12 @@ def _move(at: Path, new: Path, aside: Path, home: Path) -> list[Move]:
     return [moves.plan(at, beside, at.with_name(f"{at.name}.before-{aside.name}"))]
 
 
-def _each(at: Path, new: Path, stamp: str) -> list[Move]:
-    """What is in a folder, each by itself: the folder may be where something is mounted."""
+def _each(
+    at: Path, new: Path, stamp: str, stays: Callable[[str], bool] = lambda name: False
+) -> list[Move]:
+    """What is in a folder, each by itself: the folder may be where something is mounted. stays:
+    which names of it are nothing to us.
+    """
     if not new.is_dir():
         return []
     beside, aside = at / f"{NEW}{stamp}", at / f"{BEFORE}{stamp}"
@@ -284,7 +329,7 @@ def _each(at: Path, new: Path, stamp: str) -> list[Move]:
             at / name, beside / name if os.path.lexists(beside / name) else None, aside / name
         )
         for name in sorted(names)
-        if not name.startswith((NEW, BEFORE))
+        if not name.startswith((NEW, BEFORE)) and not stays(name)
     ]
 
 
@@ -317,6 +362,8 @@ async def _undo(settings: Settings, say: Say, note: Note) -> None:
     with contextlib.suppress(BackupError):
         await running.stop(settings)
     moves.back(note.moves)
+    _sweep(note.stamp)
+    await _serve(settings, say, note.moves)
     if note.database:
         async with answering(settings) as database:
             before = f"{database.name}_before_{note.stamp}"

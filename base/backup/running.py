@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -49,6 +50,20 @@ async def start(settings: Settings, environment: Mapping[str, str] | None = None
         done = await _word(settings, "up", environment)
     if done.code:
         raise BackupError(f"the installation did not start: {done.words}")
+
+
+async def serve(settings: Settings) -> list[str]:
+    """nginx reads the sites as they lie now, each tried before; those that it refuses, with its
+    words. Raises BackupError when it cannot be told.
+    """
+    own = {**os.environ, "AI_INFRA_HOME": str(settings.home)}
+    line = [sys.executable, "-m", "provision.front", "--again"]
+    done = await run(line, deadline_s=LIMIT_S, environment=own, cwd=ROOT)
+    try:
+        notes: list[str] = json.loads(done.out)["notes"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BackupError(done.words) from error
+    return notes
 
 
 async def _word(

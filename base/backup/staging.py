@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import AwareDatetime, ValidationError
 
 from base import streams
-from base.backup.database import Database
+from base.backup.database import Access, Database
 from base.bus import Bus
 from base.deadline import Deadline
 from base.errors import AIError, BackupError
@@ -46,6 +46,7 @@ class Manifest(Wire):
     """vectors: copied, or "cards": made again from the cards after a restore; why, in `notes`.
 
     outside: folders of the home that lie elsewhere, by name. counts: rows of the dump's moment.
+    access: None where the dump says all that can be said again.
     """
 
     format: int = 1
@@ -58,6 +59,7 @@ class Manifest(Wire):
     counts: dict[str, int]
     vectors: str
     notes: tuple[str, ...] = ()
+    access: Access | None = None
 
 
 def folder(settings: Settings) -> Path:
@@ -122,6 +124,7 @@ async def _fill(settings: Settings, database: Database, place: Path, say: Say) -
             await say("dumping the database")
             counts = json.loads(await database.sql_at(moment, COUNTS))
             await database.dump(place / DUMP, moment)
+        access = await database.access()
     copied = keepers(settings)
     for name in (VECTORS, ARCHIVE):
         if (copied / name).is_dir():
@@ -139,6 +142,7 @@ async def _fill(settings: Settings, database: Database, place: Path, say: Say) -
         counts=counts,
         vectors=vectors,
         notes=tuple(notes),
+        access=access,
     )
     (place / MANIFEST).write_text(found.model_dump_json(indent=1), encoding="utf-8")
     return found

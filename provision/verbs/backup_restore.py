@@ -22,6 +22,7 @@ async def plan(request: BackupRestore, box: Box) -> list[str]:
         "stop all programs but Redis and this broker; running tasks stop",
         f"put {', '.join(request.parts)} in place, with what is there now kept in "
         f"{settings.home / 'aside'}",
+        "have nginx serve the sites of then, each tried first",
         "start them again; if they do not, put back what was there",
     ]
 
@@ -36,6 +37,7 @@ async def run(request: BackupRestore, box: Box, by: By, tell: Tell) -> dict[str,
         "aside": str(done.aside),
         "database_aside": done.database_aside,
         "counts": done.manifest.counts,
+        "notes": list(done.notes),
         "took_s": done.took_s,
     }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -39,10 +40,18 @@ PIP = "[global]\nno-index = true\nfind-links = /wheels\n[install]\nno-compile = 
 
 def prepare() -> None:
     """Fetch what is missing in the cache."""
+    began_s = time.monotonic()
     CACHE.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor() as threads:
-        for done in [threads.submit(part) for part in (_base, _wheels, _npm)]:
+        root = threads.submit(_base)
+        parts = [root, threads.submit(_npm)]
+        if suite() == ours():
+            parts.append(threads.submit(_wheels))
+        for done in parts:
             done.result()
+        if suite() != ours():
+            _wheels()
+    print(f"figure prepared {time.monotonic() - began_s:.1f} s")
 
 
 def able() -> bool:
@@ -53,11 +62,13 @@ def able() -> bool:
 
 
 def suite() -> str:
-    """This machine's own Debian, so that its Python fits the wheels that it fetches; another one
-    whose root and wheels are in the cache already, by AI_INFRA_TEST_SUITE.
+    """What the server is: this machine's own Debian, or another by AI_INFRA_TEST_SUITE, such as
+    trixie, where this machine's apt knows an archive that has it.
     """
-    if given := os.environ.get("AI_INFRA_TEST_SUITE"):
-        return given
+    return os.environ.get("AI_INFRA_TEST_SUITE") or ours()
+
+
+def ours() -> str:
     found = dict(
         line.split("=", 1)
         for line in Path("/etc/os-release").read_text().splitlines()
@@ -78,10 +89,8 @@ class Machine:
         self.root = folder / "root"
         self._process: subprocess.Popen[bytes] | None = None
         self._leader = 0
-        for name in ("root", "upper", "work"):
-            (folder / name).mkdir(parents=True)
-        layers = f"lowerdir={base()},upperdir={folder / 'upper'},workdir={folder / 'work'}"
-        _do("mount", "-t", "overlay", "overlay", "-o", layers, str(self.root))
+        self._layer = contextlib.ExitStack()
+        self._layer.enter_context(layer(base(), folder))
         (self.root / "etc/pip.conf").write_text(PIP)
         (self.root / "root/.npmrc").write_text("offline=true\ncache=/npm\n")
 
@@ -93,6 +102,8 @@ class Machine:
         line += [f"--bind={NPM}:/npm", "--kill-signal=SIGRTMIN+3", "--boot"]
         # Namespaces inside namespaces: the sandbox mounts a /proc of its own.
         env = {**os.environ, "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "1"}
+        if suite() != ours():  # a newer systemd wants the one hierarchy of control groups
+            env["SYSTEMD_NSPAWN_UNIFIED_HIERARCHY"] = "1"
         self._process = subprocess.Popen(
             line,
             env=env,
@@ -180,15 +191,14 @@ class Machine:
             if self._process.poll() is None:
                 self._process.kill()
                 self._process.wait(10)
-        _do("umount", "-l", str(self.root), check=False)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._layer.close()
 
 
 MOVING = (
     "/proc", "/sys", "/dev", "/run", "/tmp", "/src", "/wheels", "/npm", "/var/tmp",
     "/var/cache", "/var/lib/ucf", "/var/log/journal", "/var/lib/systemd", "/var/lib/dpkg",
-    "/var/lib/apt", "/var/log/apt", "/etc/machine-id", "/var/log/wtmp", "/var/log/btmp",
-    "/var/log/lastlog", "/var/log/dpkg.log", "/var/log/alternatives.log",
+    "/var/lib/apt", "/var/log/apt", "/etc/machine-id", "/etc/default/locale", "/var/log/wtmp",
+    "/var/log/btmp", "/var/log/lastlog", "/var/log/dpkg.log", "/var/log/alternatives.log",
 )  # fmt: skip
 
 
@@ -209,12 +219,9 @@ def _base() -> None:
     if not root.is_dir():
         new = root.with_suffix(".new")
         shutil.rmtree(new, ignore_errors=True)
-        etc = Path("/etc/apt")
-        lists = [*etc.glob("sources.list.d/*.sources"), etc / "sources.list"]
-        lists = [path for path in lists if path.is_file() and path.stat().st_size]
         line = ["mmdebstrap", "--variant=minbase", f"--include={BARE}", "--dpkgopt=force-unsafe-io"]
-        line += [f"--aptopt={path}" for path in sorted(etc.glob("apt.conf.d/99*"))]
-        _do(*line, suite(), str(new), *map(str, lists))
+        line += [f"--aptopt={path}" for path in sorted(Path("/etc/apt").glob("apt.conf.d/99*"))]
+        _do(*line, suite(), str(new), *map(str, _lists()))
         new.rename(root)
     wanted = " ".join(sorted(packages()))
     if not stamp.exists() or stamp.read_text() != wanted:
@@ -227,10 +234,27 @@ def _base() -> None:
         stamp.write_text(wanted)
 
 
+def _lists() -> list[Path]:
+    """Where this machine's apt gets its packages from; for another suite the same archives."""
+    etc = Path("/etc/apt")
+    lists = [*etc.glob("sources.list.d/*.sources"), etc / "sources.list"]
+    lists = [path for path in lists if path.is_file() and path.stat().st_size]
+    if suite() == ours():
+        return lists
+    made = []
+    for path in lists:
+        text, changed = re.subn(rf"\b{ours()}\b", suite(), path.read_text())
+        if changed:
+            made.append(CACHE / f"{suite()}-{path.name}")
+            made[-1].write_text(text)
+    return made
+
+
 def _wheels() -> None:
     project = tomllib.loads((SOURCE / "pyproject.toml").read_text())
     wanted = "\n".join([*project["project"]["dependencies"], *project["build-system"]["requires"]])
-    stamp = CACHE / f"wheels-{hashlib.sha256(wanted.encode()).hexdigest()[:16]}"
+    for_it = "" if suite() == ours() else f"{suite()}-"
+    stamp = CACHE / f"wheels-{for_it}{hashlib.sha256(wanted.encode()).hexdigest()[:16]}"
     if stamp.exists():
         return
     WHEELS.mkdir(parents=True, exist_ok=True)
@@ -239,8 +263,46 @@ def _wheels() -> None:
         _do(SYSTEM_PYTHON, "-m", "venv", str(tool))
     listed = CACHE / "wanted.txt"
     listed.write_text(wanted + "\nwheel\n")
-    _do(str(tool / "bin/pip"), "download", "-q", "-d", str(WHEELS), "-r", str(listed))
+    line = ["download", "-q", "-d", str(WHEELS), "-r", str(listed)]
+    if suite() == ours():
+        _do(str(tool / "bin/pip"), *line)
+    else:  # its own Python says which wheels fit
+        _do(str(tool / "bin/pip"), "download", "-q", "--no-deps", "-d", str(tool), "pip")
+        (pip,) = tool.glob("pip-*.whl")
+        _within(base(), ["python3", f"{pip}/pip", *line])
     stamp.touch()
+
+
+def _within(root: Path, line: list[str]) -> None:
+    """Run that in the root, which sees this machine's cache, pip's settings and certificates; what
+    else it writes is thrown away.
+    """
+    home, own = Path.home(), ("PIP_", "SSL_", "REQUESTS_")
+    seen = [CACHE, *map(Path, ("/etc/ssl", "/etc/pip.conf", "/etc/xdg/pip", "/opt"))]
+    seen += [home / ".config/pip", home / ".pip"]
+    env = {key: value for key, value in os.environ.items() if key.startswith(own)}
+    env |= {"PATH": PATH, "HOME": str(home)}
+    with layer(root, Path(tempfile.mkdtemp(prefix="ai-within-", dir="/var/tmp"))) as top:
+        mounts = ["--bind", str(top), "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]
+        for path in seen:
+            mounts += ["--bind-try", str(path), str(path)]
+        told = [f"{key}={value}" for key, value in env.items()]
+        _do("bwrap", *mounts, "env", "-i", *told, *line)
+
+
+@contextlib.contextmanager
+def layer(root: Path, folder: Path) -> Iterator[Path]:
+    """The root as something to write on, for the block."""
+    top = folder / "root"
+    for name in ("root", "upper", "work"):
+        (folder / name).mkdir(parents=True)
+    layers = f"lowerdir={root},upperdir={folder / 'upper'},workdir={folder / 'work'}"
+    _do("mount", "-t", "overlay", "overlay", "-o", layers, str(top))
+    try:
+        yield top
+    finally:
+        _do("umount", "-l", str(top), check=False)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _npm() -> None:

@@ -46,22 +46,33 @@ OWNER = {
     "/etc/tmpfiles.d/owner.conf": "# stays\n",
 }
 LIMIT_S = 900.0
-#: The server's own name, and that of a site which its agent looks after.
-PORTAL, SITE = "server.example", "site.example"
+#: The server's own name, that of a site which its agent looks after, and one that is lost.
+PORTAL, SITE, KEPT = "server.example", "site.example", "kept.example"
 PAGE = "<h1>made by the agent</h1>"
 WORKSPACE = f"/var/lib/ai-infra/workspaces/{ADMIN_ID}/main"
 WORD = "heron-7731"
 SEARCH = "ai-infra memory search 'the word of the cellar door' --json"
 #: Who may do what with the database, and as whom.
-GRANTS = """SELECT datdba::regrole, datacl, (SELECT array_agg((setrole::regrole, setconfig)::text
+GRANTS = """SELECT datdba::regrole, datacl, encoding, datcollate,
+ (SELECT array_agg((setrole::regrole, setconfig)::text
  ORDER BY setrole) FROM pg_db_role_setting WHERE setdatabase = d.oid)
  FROM pg_database d WHERE datname = current_database()"""
 TALK = (
     "SELECT id, title FROM conversations ORDER BY id; SELECT id, content FROM messages ORDER BY id"
 )
+#: Units by the drop-in that the installer gives them.
+LIMITED = {
+    "nginx": "10-ai-infra", "postgresql@": "10-ai-infra", "ai-api": "50-limits",
+    "ai-agents": "50-limits", "ai-workers@": "50-limits",
+}  # fmt: skip
 BROKER = "systemctl show -P MainPID ai-provision"
 #: From the loss of everything to a system that answers.
 RTO_S = 900.0
+LOSE = f"""v=$(pg_lsclusters -h | cut -d' ' -f1)
+pg_dropcluster --stop $v main && pg_createcluster --start $v main >/dev/null
+cd /var/lib/ai-infra && rm -rf data/qdrant/* MEMORY/* workspaces/* secrets/*
+rm -rf /etc/nginx/ai-infra /var/www/{KEPT} /etc/letsencrypt/ai-infra
+cd /var/lib/ai-broker && rm -rf nginx domains releases certs && systemctl reload nginx"""
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +80,7 @@ def server() -> Iterator[Machine]:
     """A bare server with things of its owner's on it."""
     with booted(OWNER, "pebble") as machine:
         machine.run("ssh-keygen -q -t ed25519 -N '' -f /root/key")
-        with town(machine.network(), machine.folder, PORTAL, SITE) as world:
+        with town(machine.network(), machine.folder, PORTAL, SITE, KEPT) as world:
             _settle(machine, world)
             yield machine
 
@@ -135,6 +146,30 @@ def test_again_changes_nothing(server: Machine) -> None:
     summary = json.loads(said.stdout)
     assert summary["changed"] == 0, summary["changes"]
     assert len(summary["roles"]) >= 15
+
+
+def test_no_unit_takes_the_machine(server: Machine) -> None:
+    """Each runs under the limits that its drop-in says, scaled to this machine."""
+    names = server.run("systemctl list-units --plain --no-legend --state=running '*.service'")
+    running = [line.split()[0].removesuffix(".service") for line in names.stdout.splitlines()]
+    for known, file in LIMITED.items():
+        (unit,) = [
+            one for one in running if one == known or ("@" in known and one.startswith(known))
+        ]
+        folder = unit if known == "postgresql@" else known
+        drop = server.root / f"etc/systemd/system/{folder}.service.d/{file}.conf"
+        said = dict(re.findall(r"^(\w+)=(.*)$", drop.read_text(), re.MULTILINE))
+        wanted = ["MemoryMax", "MemoryHigh", "CPUQuotaPerSecUSec", "TasksMax", "ControlGroup"]
+        shown = server.run(f"systemctl show {unit} -p {','.join(wanted)}").stdout
+        found = dict(line.split("=", 1) for line in shown.splitlines())
+        for name in ("MemoryMax", "MemoryHigh"):
+            assert int(found[name]) == int(said[name].removesuffix("M")) * 2**20, (unit, name)
+        cores = int(said["CPUQuota"].removesuffix("%")) / 100
+        assert _seconds(found["CPUQuotaPerSecUSec"]) == pytest.approx(cores), unit
+        assert found["TasksMax"] == said["TasksMax"], unit
+        # Where the container may set limits, the kernel has them, too.
+        kernel = server.run(f"cat /sys/fs/cgroup{found['ControlGroup']}/memory.max", check=False)
+        assert kernel.returncode or int(kernel.stdout) == int(found["MemoryMax"]), unit
 
 
 def test_the_portal_is_reached_through_nginx(server: Machine) -> None:
@@ -216,23 +251,42 @@ def test_lost_it_comes_back_from_its_backup(server: Machine) -> None:
     server.run(f"ai-infra memory remember 'The word of the cellar door is {WORD}.'")
     _until(lambda: _recalled(server))
     shown = server.run(f"ai-infra tasks show {task}").stdout
+    server.run(f"ai-infra domains add {KEPT}", limit_s=120)
+    server.run(f"install -D -m 0644 /root/owner.txt /var/tmp/kept/index.html && cd /var/tmp &&"
+               f" ai-infra domains deploy {KEPT} /var/tmp/kept", limit_s=120)  # fmt: skip
+    site, history = get(server, KEPT, "/"), _history(server)
+    assert site[:2] == ("200", OWNER["/root/owner.txt"])
     made = json.loads(server.run("ai-infra backup create --json", limit_s=120).stdout)
     assert made["snapshot"] in server.run("ai-infra backup verify", limit_s=120).stdout
     psql = "runuser -u postgres -- psql -XAtq"
     kept = f"{psql} -d ai_infra -c '{GRANTS}' -c '{TALK}'"
     before = server.run(kept).stdout
-    server.run(f"{psql} -d ai_infra -c 'DROP SCHEMA public CASCADE; CREATE SCHEMA public'")
-    server.run("cd /var/lib/ai-infra && rm -rf data/qdrant/* MEMORY/* workspaces/* secrets/*")
+    server.run(LOSE)
     assert WORD not in server.run(SEARCH, check=False).stdout
+    assert get(server, KEPT, "/")[0] == "000"
+
+    def as_it_was() -> None:
+        _until(lambda: _recalled(server), limit_s=RTO_S)
+        assert server.run(f"ai-infra tasks show {task}").stdout == shown
+        assert (server.root / WORKSPACE[1:] / "s/index.html").read_text() == PAGE
+        assert server.run(kept).stdout == before
+        assert get(server, KEPT, "/") == site
+        assert _history(server)[-len(history) :] == history
+
     began_s = time.monotonic()
-    server.run("ai-infra backup restore --yes --json", limit_s=RTO_S)
-    _until(lambda: _recalled(server), limit_s=RTO_S)
+    done = json.loads(server.run("ai-infra backup restore --yes --json", limit_s=RTO_S).stdout)
+    assert (done["notes"], done["database_aside"]) == ([], None)
+    as_it_was()
     took_s = time.monotonic() - began_s
     print(f"figure restored {took_s:.1f} s")
     assert took_s <= RTO_S
-    assert server.run(f"ai-infra tasks show {task}").stdout == shown
-    assert (server.root / WORKSPACE[1:] / "s/index.html").read_text() == PAGE
-    assert server.run(kept).stdout == before
+    # And as root's broker does it, which the portal and the agents ask, while all of it runs.
+    server.run(f"ai-infra domains disable {KEPT} && rm -rf /var/lib/ai-infra/MEMORY/*")
+    verb = f"ai-infra broker call backup.restore snapshot={made['snapshot']} --direct --json"
+    done = json.loads(server.run(verb, limit_s=RTO_S).stdout)
+    assert done["notes"] == []
+    as_it_was()
+    assert json.loads(server.run("ai-infra broker verbs --json").stdout)["interrupted"] == []
 
 
 def test_another_version_comes_and_one_that_fails_goes(server: Machine) -> None:
@@ -354,6 +408,17 @@ def _busy() -> bool:
 
 def _recalled(server: Machine) -> bool:
     return WORD in server.run(SEARCH, check=False).stdout
+
+
+def _seconds(said: str) -> float:
+    """What systemd writes as 500ms or 1.5s."""
+    return float(said[:-2]) / 1000 if said.endswith("ms") else float(said.removesuffix("s"))
+
+
+def _history(server: Machine) -> list[str]:
+    """The changes of the sites, by their ids, newest first."""
+    said = json.loads(server.run("ai-infra domains history --limit 1000 --json").stdout)
+    return [one["id"] for one in said["changes"]]
 
 
 def _version(server: Machine) -> str:

@@ -56,7 +56,7 @@ sshd -T | grep -c 'clientaliveinterval 77'
 systemctl show nginx -P MemoryMax
 """
 AS_BEFORE = f"the shop\n{WORD}\n{WORD}\n1\n1\n{333 * 1024 * 1024}\n"
-MADE = "/usr/local/src"
+MADE, CLUSTER = "/usr/local/src", "/var/lib/postgresql/"
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,9 @@ def test_piped_it_installs_beside_what_is_theirs(server: Machine) -> None:
     done = server.run(f"{pipe} --yes --vars /root/vars.yml", limit_s=LIMIT_S, check=False)
     log = server.root / "var/log/ai-infra/install.log"
     if log.exists():
-        shutil.copyfile(log, Path(__file__).parents[1] / "artifacts" / "install-owner.log")
+        kept = Path(__file__).parents[1] / "artifacts" / "install-owner.log"
+        kept.parent.mkdir(exist_ok=True)
+        shutil.copyfile(log, kept)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     report = json.loads((server.root / "var/log/ai-infra/attestation.json").read_text())
     proofs = {proof["name"]: proof["found"] for proof in report["proofs"]}
@@ -150,8 +152,15 @@ def test_installed_again_it_finds_them(server: Machine) -> None:
 def test_purged_what_was_theirs_is_all_there_is(server: Machine, before: set[str]) -> None:
     server.run("/src/install.sh --appliance --uninstall --purge --yes", limit_s=LIMIT_S)
     assert theirs(server) == AS_BEFORE
-    after = {path for path in server.files() if not path.startswith(MADE)}
+    psql = "runuser -u postgres -- psql -XAtqc"
+    assert server.run(f"{psql} 'SELECT datname FROM pg_database ORDER BY 1'").stdout.split() == [
+        "postgres", "shop", "template0", "template1",
+    ]  # fmt: skip
+    assert server.run(f"{psql} 'SELECT rolname FROM pg_roles WHERE oid > 16383'").stdout == ""
+    # Files within their cluster are its own affair: it keeps maps of its free space, too.
+    after = {path for path in server.files() if not path.startswith((MADE, CLUSTER))}
     assert sorted(after - before) == []
-    assert sorted(path for path in before - after if not path.startswith(MADE)) == []
+    gone = before - after
+    assert sorted(path for path in gone if not path.startswith((MADE, CLUSTER))) == []
     for path, text in OWNER.items():
         assert (server.root / path[1:]).read_text() == text

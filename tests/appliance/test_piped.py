@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def piped(folder: Path, text: str, **more: str) -> subprocess.CompletedProcess[s
     """As `curl … | bash -s -- --yes --no-task` does it."""
     env = {"PATH": os.environ["PATH"], "HOME": str(folder), **more}
     return subprocess.run(
-        ["bash", "-s", "--", "--yes", "--no-task"],
+        ["/bin/bash", "-s", "--", "--yes", "--no-task"],
         check=False,
         input=text,
         env=env,
@@ -51,6 +52,29 @@ def test_it_fetches_the_rest_and_goes_on_there(tmp_path: Path, source: Path) -> 
     name = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-C", str(source)]
     subprocess.run(["git", *name, "commit", "-qam", "y"], check=True)
     assert piped(tmp_path, SCRIPT.read_text(), **told).stdout.startswith("newer")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="git is installed by root")
+def test_git_that_it_brings_is_not_the_owners(tmp_path: Path, source: Path) -> None:
+    """Else removing the product would leave it there."""
+    tools, place, etc = tmp_path / "tools", tmp_path / "here", tmp_path / "etc"
+    tools.mkdir()
+    for name in ("bash", "sh", "mkdir", "dirname", "id", "awk", "sort", "comm", "cat", "realpath"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    brings = f"ln -s {shutil.which('git')} {tools}/git; echo 'ii git' >> {tmp_path}/dpkg"
+    for name, text in {"dpkg-query": f"cat {tmp_path}/dpkg", "apt-get": brings}.items():
+        (tools / name).write_text(f"#!/bin/sh\n{text}\n".replace("ln ", "/usr/bin/ln "))
+        (tools / name).chmod(0o755)
+    (tmp_path / "dpkg").write_text("ii bash\nrc gone\nii nginx\n")
+    told = {"AI_INFRA_SOURCE": str(source), "AI_INFRA_SOURCE_FOLDER": str(place)}
+    assert piped(tmp_path, SCRIPT.read_text(), PATH=str(tools), **told).returncode == 0
+    here = SCRIPT.read_text().partition("# What dpkg has here")[2].partition("\n\n")[0]
+    more = f"{here.partition(chr(10))[2]}\n. {SCRIPT.parent}/provision/appliance.sh\n"
+    more += f"set -eu; FOLDER={place} ETC={etc} LOGS={tmp_path}/logs; remember"
+    path = f"{tools}:{os.environ['PATH']}"
+    subprocess.run(["bash", "-c", more], check=True, env={"PATH": path}, timeout=60)
+    assert (etc / "packages-before").read_text() == "bash\nnginx\n"
+    assert not list(tmp_path.glob("here.*"))
 
 
 def test_without_a_source_it_says_what_is_missing(tmp_path: Path) -> None:

@@ -132,15 +132,18 @@ def test_a_real_run_changes_once_and_fails_in_words(
     (project / "inventory").write_text(f"box ansible_connection=local {python}\n")
     (project / "ansible.cfg").write_text("[defaults]\n")
     (project / "site.yml").write_text(
-        "- hosts: box\n  gather_facts: false\n  tasks:\n"
+        "- hosts: box\n  gather_facts: false\n"
+        "  ignore_errors: '{{ ansible_check_mode }}'\n  tasks:\n"
         "    - ansible.builtin.copy: {dest: '{{ where }}/made', content: word, mode: '0644'}\n"
         "    - ansible.builtin.assert: {that: not broken, fail_msg: it is broken}\n"
+        # Ansible 2.19 ignores what fails before it has read `ignore_errors`.
+        "    - ansible.builtin.command: 'true'\n      when: condition\n      changed_when: false\n"
     )
     monkeypatch.setattr(runner, "PROJECT", project)
     log = tmp_path / "log"
 
-    def run(*, check: bool = False, broken: bool = False) -> runner.Run:
-        variables = {"where": str(tmp_path), "broken": broken}
+    def run(*, check: bool = False, broken: bool = False, condition: object = True) -> runner.Run:
+        variables = {"where": str(tmp_path), "broken": broken, "condition": condition}
         return runner.play("site.yml", variables, check=check, tags="", log=log, say=print)
 
     ahead = run(check=True)
@@ -154,3 +157,7 @@ def test_a_real_run_changes_once_and_fails_in_words(
     assert not failed.ok
     assert "it is broken" in failed.failed[0]
     assert "PLAY RECAP" in log.read_text()
+    ignored = run(condition="a word")
+    assert not ignored.ok
+    assert "must have a boolean" in ignored.failed[0]
+    assert run(condition="a word", check=True).ok

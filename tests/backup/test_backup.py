@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 
 from base.backup import create as making
 from base.backup import record, restore, rules, running, staging
+from base.backup.database import Database
 from base.backup.restic import Restic
 from base.errors import BackupError, ConflictError, NotFoundError, SettingsError
 from base.settings import Settings
@@ -85,7 +87,7 @@ def test_what_was_there_is_kept_aside(home: Home) -> None:
     done = restored(home)
     assert home.users() == ["ada@example.org"]
     assert (done.aside / "MEMORY" / "Learning" / "one.md").read_text() == "changed\n"
-    database = restore.Database.of(home.settings)
+    database = Database.of(home.settings)
     kept = database.line("psql", done.database_aside or "")
 
     async def before() -> str:
@@ -95,6 +97,60 @@ def test_what_was_there_is_kept_aside(home: Home) -> None:
     assert asyncio.run(before()) == "2", kept
     # No dump has it: who may enter, and as whom.
     assert asyncio.run(_asked(home, SAID)) == meant
+
+
+ACCOUNTS = """CREATE ROLE shop NOLOGIN; CREATE ROLE "till-1" LOGIN;
+COMMENT ON ROLE "till-1" IS 'it''s ours'; CREATE ROLE ai_infra_agents NOLOGIN NOINHERIT;
+GRANT shop TO "till-1"; ALTER ROLE "till-1" SET role TO 'shop'; GRANT ai_infra_agents TO "till-1";
+"""
+SHOP = """REVOKE ALL ON DATABASE shop FROM PUBLIC;
+GRANT CONNECT ON DATABASE shop TO ai_infra_agents;
+SET ROLE shop; CREATE TABLE boats (name TEXT); GRANT SELECT ON boats TO ai_infra_agents; RESET ROLE;
+ALTER DATABASE shop SET search_path TO public, pg_catalog;
+ALTER ROLE "till-1" IN DATABASE shop SET statement_timeout TO '7s';"""
+OTHER = "TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'"
+THEIRS = """SELECT datdba::regrole, datacl, encoding, datcollate FROM pg_database
+ WHERE datname = current_database();
+SELECT setrole::regrole, setconfig FROM pg_db_role_setting
+ WHERE setdatabase = 0 OR setdatabase = (SELECT oid FROM pg_database
+ WHERE datname = current_database()) ORDER BY setdatabase, setrole;
+SELECT roleid::regrole, member::regrole FROM pg_auth_members
+ WHERE member = '"till-1"'::regrole ORDER BY roleid::regrole::text;
+SELECT rolcanlogin, rolinherit, shobj_description(oid, 'pg_authid') FROM pg_roles
+ WHERE rolname IN ('till-1', 'shop', 'ai_infra_agents') ORDER BY rolname;
+SELECT relacl FROM pg_class WHERE relname = 'boats'"""
+FORGET = 'DROP OWNED BY shop, "till-1", ai_infra_agents; DROP ROLE shop, "till-1", ai_infra_agents'
+
+
+def test_of_a_database_that_is_gone_all_that_was_said_comes_back(
+    home: Home, tmp_path: Path
+) -> None:
+    """Dropped, and then on a server that knows none of its accounts: as a new one does not."""
+
+    async def work() -> None:
+        async with restore.answering(home.settings) as there:
+            own = {"before": ("env", f"PGUSER={there.owner}"), "name": "shop", "owner": "nobody"}
+            shop = replace(there, **own)
+            await there.sql(ACCOUNTS, "postgres")
+            await there.sql(f"CREATE DATABASE shop OWNER shop {OTHER}", "postgres")
+            await shop.sql(SHOP)
+            said = await shop.sql(THEIRS)
+            async with shop.exported() as moment:
+                await shop.dump(tmp_path / "dump", moment)
+            access = await shop.access()
+            assert access is not None
+            assert await there.access() is None  # no superuser: nothing that it could say again
+            for lost in ("", FORGET):
+                await shop.drop("shop")
+                await there.sql(lost, "postgres")
+                await shop.load(tmp_path / "dump", "shop_new", access)
+                assert await shop.swap("shop_new", "shop_before") is None
+                assert await shop.sql(THEIRS) == said
+            await shop.load(tmp_path / "dump", "shop_new", access)
+            assert await shop.swap("shop_new", "shop_before") == "shop_before"
+            assert await shop.sql(THEIRS) == said
+
+    asyncio.run(work())
 
 
 def test_a_part_leaves_the_rest(home: Home) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
 import subprocess
 import time
@@ -14,7 +15,7 @@ import pytest
 from nginx_rig import Ground, ground, make_box, program, unverified
 
 from base.errors import ConflictError, InputError, NotFoundError, NotRunningError
-from provision import trial
+from provision import front, trial
 from provision.box import Box
 from provision.owner import Owner
 from provision.sites import Sites
@@ -33,6 +34,25 @@ def tree(folder: Path) -> dict[str, str]:
         elif path.is_file():
             found[name] = path.read_text()
     return found
+
+
+async def test_sites_that_something_else_laid_are_served_again(ground: Ground) -> None:
+    """After a restore: what nginx refuses of them is set aside, and the record says what was."""
+    sites = Sites(ground.box, who="root")
+    await sites.apply(ground.static("one.example"))
+    await sites.apply(ground.static("tls.example", **ground.certificate("tls.example")))
+    kept, lost = ground.box.root / "kept", ground.box.nginx / "ai-infra"
+    shutil.copytree(lost, kept, symlinks=True)
+    await sites.remove("one.example")
+    await sites.remove("tls.example")
+    shutil.rmtree(lost)
+    assert await front.again(ground.box) == []
+    kept.rename(lost)
+    shutil.rmtree(ground.box.letsencrypt / "live" / "tls.example")
+    (said,) = await front.again(ground.box)
+    assert said.startswith("tls.example is set aside")
+    assert ground.get("one.example").text == "this is one.example"
+    assert [change.verb for change in sites.history()][:2] == ["reload", "remove"]
 
 
 async def test_a_site_is_served_changed_and_removed(ground: Ground) -> None:

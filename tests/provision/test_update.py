@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,7 +16,9 @@ import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -247,6 +250,35 @@ async def test_one_that_does_not_work_is_rolled_back(small: Small) -> None:
     # What it added to the database stays, and the release before does not mind.
     assert await small.store.fetch("SELECT name FROM boats") == []
     assert not (small.state / "update.json").exists()
+
+
+async def test_the_loop_turns_while_a_large_release_goes(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """systemd ends a broker that it does not hear of, and removing takes a slow disk a minute."""
+    release(Path(small.origin.source), "0.2.0", FIRST, SECOND)
+    remove, moments = shutil.rmtree, [time.monotonic()]
+
+    def slowly(*given: Any, **more: Any) -> None:
+        time.sleep(0.5)
+        remove(*given, **more)
+
+    async def fails(place: Path) -> None:
+        raise ConflictError("pip: no such package")
+
+    async def turn() -> None:
+        while True:
+            await asyncio.sleep(0.02)
+            moments.append(time.monotonic())
+
+    monkeypatch.setattr(shutil, "rmtree", slowly)
+    small.build = fails  # type: ignore[method-assign]
+    turning = asyncio.create_task(turn())
+    with pytest.raises(ConflictError, match="no such package"):
+        await update.apply(small, "0.2.0", tell)
+    turning.cancel()
+    assert max(two - one for one, two in pairwise(moments)) < 0.4
+    assert not (small.root / "releases" / "0.2.0").exists()
 
 
 async def test_killed_in_the_middle_it_is_undone_at_the_next_start(small: Small) -> None:
