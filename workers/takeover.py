@@ -31,6 +31,8 @@ from workers.tokens import Ids
 
 TRIES = 2
 BUILD_S = 1_800.0
+#: After a start all that starts wants the cores, and then come the first tasks.
+SETTLED_S = 60.0
 #: Between looks whether another worker has built it.
 LOOK_S = 10.0
 NEAR = 0.9995
@@ -69,6 +71,7 @@ async def _missing(settings: Settings, path: Path) -> str:
         return ""
     if graph.compiler() is None:
         return "no C++ compiler is on PATH"
+    await asyncio.sleep(SETTLED_S)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with path.with_suffix(".lock").open("ab") as lock:
         while not _locked(lock.fileno()):

@@ -38,6 +38,11 @@ def bert(model: Path) -> Bert:
     return Bert(folder.read(str(model)), BF16)
 
 
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(takeover, "SETTLED_S", 0.0)
+
+
 @pytest.fixture
 async def core() -> AsyncIterator[Core]:
     made = Core(BF16)
