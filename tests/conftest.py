@@ -6,6 +6,7 @@ A tool that is absent skips at home and fails in CI.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import faulthandler
 import os
 import pwd
@@ -75,7 +76,14 @@ def redis_url(redis_server: str) -> str:
 @pytest.fixture(scope="session")
 def postgres_server(short_tmp: Path) -> Iterator[Path]:
     """The socket folder of a private PostgreSQL, user ai_infra, trust."""
-    folder = Path(tempfile.mkdtemp(dir=short_tmp))
+    with serving_postgres(short_tmp) as folder:
+        yield folder
+
+
+@contextlib.contextmanager
+def serving_postgres(beside: Path) -> Iterator[Path]:
+    """One in a folder of its own there, for who changes what all databases of a server share."""
+    folder = Path(tempfile.mkdtemp(dir=beside))
     data = folder / "data"
     init = ["initdb", "-D", str(data), "-U", "ai_infra", "-A", "trust", "--no-sync"]
     subprocess.run(

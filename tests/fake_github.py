@@ -28,6 +28,7 @@ class FakeGithub:
         self.releases: dict[str, dict[str, Any]] = {}
         self.refusals: list[tuple[int, dict[str, str], dict[str, Any]]] = []
         self.asked: list[str] = []
+        self.answers: list[str] = []
         self.before_push: Callable[[], object] | None = None
         fake = self
 
@@ -192,6 +193,9 @@ class FakeGithub:
             },
         ).stdout
         head, _, content = done.partition(b"\r\n\r\n")
+        self.answers.append(
+            f"{asked.client_address} {asked.command} {asked.path}: {head!r} {content[:80]!r}"
+        )
         headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
         status = int(headers.pop("Status", "200 OK").split()[0])
         asked.send_response(status)

@@ -30,11 +30,10 @@ from portal import approvals as portal
 from portal.auth import Caller
 from provision import leave
 from supervisor import docket
-from tests.conftest import POSTGRES_BIN
+from tests.conftest import POSTGRES_BIN, serving_postgres
 from tests.provision.rig import Record
 
-#: Roles are the whole server's: what another test migrates meanwhile would be granted to them.
-pytestmark = pytest.mark.xdist_group("roles")
+pytestmark = pytest.mark.xdist_group("roles")  # one server
 ROLE = Path(__file__).parents[2] / "provision/project/roles/postgres"
 OWNER = "ai_owner"  # no superuser, as on the appliance
 #: What nobody but the owner, the portal, sees or writes. A new table goes here or into base/grants.
@@ -124,8 +123,14 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(postgres_server: Path) -> Iterator[Place]:
-    made = Place(postgres_server)
+def place(short_tmp: Path) -> Iterator[Place]:
+    """On a server of its own: accounts are the server's, not a database's."""
+    with serving_postgres(short_tmp) as server:
+        yield _made(server)
+
+
+def _made(server: Path) -> Place:
+    made = Place(server)
     known = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
     known |= {"postgres_database": made.name, "postgres_owner": OWNER}
     known["postgres_members"]["ai-api"] = [OWNER]
@@ -135,13 +140,7 @@ def place(postgres_server: Path) -> Iterator[Place]:
     made.psql(template.render(known))
     made.psql(template.render(known))  # a second run of the installer
     asyncio.run(_migrated(made))
-    yield made
-    names = [*known["postgres_members"], *TABLES, OWNER]
-    made.psql(f"DROP DATABASE {made.name} WITH (FORCE)")
-    # A database that another test migrated meanwhile has granted to them, too.
-    for there in made.psql("SELECT datname FROM pg_database WHERE datallowconn").split():
-        made.psql("".join(f'DROP OWNED BY "{name}";' for name in names), there)
-    made.psql("".join(f'DROP ROLE "{name}";' for name in names))
+    return made
 
 
 async def _migrated(place: Place) -> None:

@@ -52,6 +52,7 @@ def github(tmp_path: Path, give: Callable[[str, str], Path]) -> Iterator[FakeGit
     (tmp_path / "github").mkdir()
     fake = FakeGithub(tmp_path / "github", PAT)
     yield fake
+    print(*fake.asked, *fake.answers, sep="\n")
     fake.close()
 
 
