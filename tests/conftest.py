@@ -160,6 +160,7 @@ def rehearsal_url(short_tmp: Path) -> Iterator[str]:
 #: Seconds that a test gets beyond its time, which ends it once only: what hangs in its teardown
 #: after that is not ended by it.
 GRACE_S = 90
+SAID_CHARS = 3_000
 STDERR = pytest.StashKey[int]()
 
 
@@ -219,6 +220,8 @@ class Told:
         where = f"{Path(crash.path).name}:{crash.lineno}: {crash.message[:300]}" if crash else ""
         what = "TRIED AGAIN after" if again else "FAILED at"
         self.reporter.write_line(f"{what} {report.when}: {report.nodeid} {where}", red=True)
+        for title, text in report.sections if again else ():  # told nowhere else
+            self.reporter.write_line(f"{title}: {text[-SAID_CHARS:]}")
 
 
 #: What part of the other tests is spread between the groups.
