@@ -174,7 +174,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """A test that does not end even so is ended with its process, which says where it stood."""
+    """A test that does not end even so is ended with its process, which says where it stood. In a
+    worker alone: elsewhere somebody looks, maybe in a debugger.
+    """
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
     mark = item.get_closest_marker("timeout")
     given = item.config.getoption("timeout", None) or item.config.getini("timeout")
     limit_s = float(mark.args[0] if mark and mark.args else given)
