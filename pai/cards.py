@@ -77,9 +77,12 @@ def to_memory(row: Mapping[str, Any], text: str | None = None) -> Memory:
 
 
 async def add(
-    tx: Statements, memories: Sequence[Memory], rules: tiers.Rules, now: datetime
+    tx: Statements, memories: Sequence[Memory], rules: tiers.Rules, now: datetime, model: str
 ) -> None:
-    """Insert cards in the tier where each begins. The ids must be new."""
+    """Insert cards in the tier where each begins, unplaced. The ids must be new.
+
+    model: of which their vectors will be, most likely: `placed` has less to write then.
+    """
     rows = []
     for memory in memories:
         tier = tiers.home(memory)
@@ -98,12 +101,13 @@ async def add(
             }
         )
     await tx.execute(
-        f"INSERT INTO memory ({_NAMES}, hash, tier, due_at, compared, utility, first_seen,"
-        " stored_at, used_at, promoted_at)"
+        f"WITH came AS (INSERT INTO memory ({_NAMES}, hash, tier, due_at, compared, utility,"
+        " first_seen, stored_at, used_at, promoted_at, vector_of)"
         f" SELECT {_NAMES}, hash, tier, due_at, compared, utility, seen, $2, $2,"
-        " CASE WHEN tier = 'warm' THEN $2::timestamptz END"
-        f" FROM jsonb_to_recordset($1) AS given ({_TYPES})",
-        *(rows, now),
+        " CASE WHEN tier = 'warm' THEN $2::timestamptz END, $3"
+        f" FROM jsonb_to_recordset($1) AS given ({_TYPES}) RETURNING id)"
+        " INSERT INTO memory_unplaced (memory_id) SELECT id FROM came",
+        *(rows, now, model),
     )
 
 
@@ -256,8 +260,24 @@ async def thaw(
 async def placed(tx: Statements, ids: Iterable[str], model: str) -> None:
     """Note of which model the vectors are that the stores now have of them ('': none)."""
     await tx.execute(
-        "UPDATE memory SET vector_of = $2 WHERE id = ANY($1::uuid[]) AND tier <> 'cold'",
+        "WITH there AS (DELETE FROM memory_unplaced WHERE memory_id = ANY($1::uuid[]))"
+        " UPDATE memory SET vector_of = $2 WHERE id = ANY($1::uuid[]) AND tier <> 'cold'"
+        " AND vector_of IS DISTINCT FROM $2",
         *(list(ids), model),
+    )
+
+
+async def unplaced(db: Statements, limit: int) -> list[Row]:
+    """Cards that no store has yet."""
+    await db.execute(
+        "DELETE FROM memory_unplaced AS late WHERE NOT EXISTS (SELECT FROM memory"
+        " WHERE id = late.memory_id AND tier <> 'cold' AND NOT leaving)"
+    )
+    return await db.fetch(
+        f"SELECT {CARD} FROM memory WHERE id IN (SELECT memory_id FROM memory_unplaced"
+        " UNION ALL (SELECT id FROM memory WHERE vector_of IS NULL AND tier <> 'cold'"
+        " AND NOT leaving LIMIT $1)) LIMIT $1",
+        limit,
     )
 
 

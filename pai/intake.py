@@ -1,7 +1,7 @@
 """How a memory comes in: its card first, then its copies in the stores.
 
 The card is committed before anything else happens; whoever dies afterwards finds cards whose
-`vector_of` is NULL, which maintenance places.
+`memory_unplaced` or a missing `vector_of` names, which maintenance places.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ async def record(stores: Stores, memories: Sequence[Memory]) -> tuple[list[str],
         raise InputError(f"at most {MEMORIES_MAX} memories at once, not {len(memories)}")
     given = [checked(memory) for memory in memories]
     async with stores.lock, stores.store.transaction() as tx:
-        ids, fresh = await _record(tx, given, stores.rules, datetime.now(UTC))
+        ids, fresh = await _record(tx, given, stores.rules, datetime.now(UTC), stores.meaning.model)
     people.met(stores, fresh)
     return ids, fresh
 
@@ -87,7 +87,7 @@ async def compared(stores: Stores, ids: list[str], fresh: Sequence[Memory]) -> l
 
 
 async def _record(
-    tx: Session, memories: Sequence[Memory], rules: tiers.Rules, now: datetime
+    tx: Session, memories: Sequence[Memory], rules: tiers.Rules, now: datetime, model: str
 ) -> tuple[list[str], list[Memory]]:
     known = await cards.known(tx, [memory.id for memory in memories])
     hashes = [cards.fingerprint(memory) for memory in memories]
@@ -127,7 +127,7 @@ async def _record(
             twins[alike] = memory.id
         ids.append(memory.id)
     if new:
-        await cards.add(tx, list(new.values()), rules, now)
+        await cards.add(tx, list(new.values()), rules, now, model)
     for into_id, memory in repeats:
         await cards.absorb(tx, into_id, memory)
     return ids, [*new.values(), *changed]

@@ -110,11 +110,7 @@ async def thaw(stores: Stores, now: datetime) -> int:
 
 async def place(stores: Stores, _now: datetime) -> int:
     """Cards that no store has yet: a writer died, or the stores were made anew."""
-    rows = await stores.store.fetch(
-        f"SELECT {cards.CARD} FROM memory WHERE vector_of IS NULL AND tier <> 'cold'"
-        " AND NOT leaving LIMIT $1",
-        SLICE,
-    )
+    rows = await cards.unplaced(stores.store, SLICE)
     await intake.place(stores, [cards.to_memory(row) for row in rows], wait_s=BULK_S)
     stores.count("placed", len(rows))
     return len(rows)
@@ -247,7 +243,8 @@ async def embed(stores: Stores, _now: datetime) -> int:
 async def compare(stores: Stores, _now: datetime) -> int:
     """Near duplicates among what came in large batches or without vectors."""
     rows = await stores.store.fetch(
-        "SELECT id FROM memory WHERE NOT compared AND vector_of > '' AND NOT leaving LIMIT $1",
+        "SELECT id FROM memory WHERE NOT compared AND vector_of > '' AND NOT leaving"
+        " AND id NOT IN (SELECT memory_id FROM memory_unplaced) LIMIT $1",
         COMPARE_SLICE,
     )
     if not rows or (await stores.warm.places()).coming is not None:

@@ -54,7 +54,8 @@ async def _warm(stores: Stores, collection: Collection, *, thorough: bool) -> No
     """Fewer points than cards: those that are missing are placed again."""
     expected = await stores.store.fetchval(
         "SELECT COUNT(*) FROM memory WHERE tier = 'warm' AND collection = $1"
-        " AND vector_of IS NOT NULL AND NOT leaving",
+        " AND vector_of IS NOT NULL AND NOT leaving"
+        " AND id NOT IN (SELECT memory_id FROM memory_unplaced)",
         collection.value,
     )
     found = await stores.warm.count(collection)
@@ -74,7 +75,8 @@ async def _warm(stores: Stores, collection: Collection, *, thorough: bool) -> No
     while True:
         rows = await stores.store.fetch(
             "SELECT id FROM memory WHERE tier = 'warm' AND collection = $1 AND id > $2"
-            " AND vector_of IS NOT NULL ORDER BY id LIMIT $3",
+            " AND vector_of IS NOT NULL AND id NOT IN (SELECT memory_id FROM memory_unplaced)"
+            " ORDER BY id LIMIT $3",
             *(collection.value, after, PAGE),
         )
         if not rows:

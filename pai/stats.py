@@ -32,7 +32,8 @@ async def stats(stores: Stores, user_id: str | None) -> dict[str, Any]:
     if user_id is not None:
         return found
     pending = await stores.store.fetchrow(
-        "SELECT COUNT(*) FILTER (WHERE vector_of IS NULL) AS place,"
+        "SELECT COUNT(*) FILTER (WHERE vector_of IS NULL)"
+        " + (SELECT COUNT(*) FROM memory_unplaced) AS place,"
         " COUNT(*) FILTER (WHERE vector_of <> $1) AS embed"
         " FROM memory WHERE tier <> 'cold'"
         " AND (vector_of IS NULL OR vector_of < $1 OR vector_of > $1)",

@@ -71,12 +71,12 @@ def document(text: str) -> Sparse:
 def weigh(words: Sequence[str], *, average_length: float = AVERAGE_LENGTH) -> Sparse:
     """The weights of these stems; what they occur in is as long as all of them together."""
     norm = K1 * (1 - B + B * len(words) / average_length)
-    weights: dict[int, float] = {}
+    counts: dict[int, int] = {}
     for stem, often in Counter(words).items():
-        number, weight = _number(stem), often * (K1 + 1) / (often + norm)
-        if weights.get(number, 0.0) < weight:
-            weights[number] = weight
-    return Sparse(indices=tuple(weights), values=tuple(weights.values()))
+        number = _number(stem)
+        counts[number] = max(often, counts[number]) if number in counts else often
+    weight = {often: often * (K1 + 1) / (often + norm) for often in set(counts.values())}
+    return Sparse(indices=tuple(counts), values=tuple(map(weight.__getitem__, counts.values())))
 
 
 def query(text: str) -> Sparse:

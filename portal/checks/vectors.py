@@ -9,7 +9,8 @@ from portal.checks.sight import Sight, host_of
 
 ENGINE = "qdrant-edge-py"
 COUNT = (
-    "SELECT COUNT(*) AS warm, COUNT(*) FILTER (WHERE COALESCE(vector_of, '') = '') AS late"
+    "SELECT COUNT(*) AS warm, COUNT(*) FILTER (WHERE COALESCE(vector_of, '') = ''"
+    " OR id IN (SELECT memory_id FROM memory_unplaced)) AS late"
     " FROM memory WHERE tier = 'warm' AND NOT leaving"
 )
 

@@ -281,9 +281,37 @@ async def test_a_writer_that_died_is_gone_on_for(made: World) -> None:
     one, two = memory("written but not placed"), memory("hot and not placed", task_id="t")
     await intake.record(made.stores, [one, two])
     assert await find(made, one.text) == []
+    assert (await made.client.stats())["pending"]["place"] == 2
     assert (await made.pass_())["placed"] == 2
+    assert (await made.client.stats())["pending"]["place"] == 0
     assert await find(made, one.text) == [Tier.WARM]
     assert await find(made, two.text) == [Tier.HOT]
+
+
+async def test_what_leaves_before_it_was_placed_waits_for_nothing(made: World) -> None:
+    one = memory("gone before anybody placed it")
+    await intake.record(made.stores, [one])
+    await made.client.forget("ann", [one.id])
+    await made.pass_()
+    assert (await made.client.stats())["pending"]["place"] == 0
+    assert await places(made, one) == {}
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_card_whose_model_was_foreseen_is_written_once(made: World, known: bool) -> None:
+    one, store = memory(f"written once: {known}"), made.stores.store
+    _, fresh = await intake.record(made.stores, [one])
+    written = await store.fetchval("SELECT xmin::text FROM memory WHERE id = $1", one.id)
+    own = await made.stores.meaning.of([one.text], "bulk", 5) if known else None
+    if own is None:  # as it goes without a worker
+        made.stores.meaning._away_until_s = float("inf")
+    await intake.place(made.stores, fresh, wait_s=5, vectors=own)
+    made.stores.meaning._away_until_s = 0.0
+    row = await store.fetchrow("SELECT xmin::text, vector_of FROM memory WHERE id = $1", one.id)
+    assert row is not None
+    assert row["vector_of"] == (made.stores.meaning.model if known else "")
+    assert (row["xmin"] == written) == known
+    assert (await made.client.stats())["pending"]["place"] == 0
 
 
 async def test_a_changed_text_replaces_the_old_one_wherever_it_is(made: World) -> None:
