@@ -36,6 +36,7 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 BOOT_S = 60.0
 #: As the owner of a server says it for all programs.
 PIP = "[global]\nno-index = true\nfind-links = /wheels\n[install]\nno-compile = true\n"
+NPMRC = "offline=true\ncache=/npm\n"
 
 
 def prepare() -> None:
@@ -92,7 +93,7 @@ class Machine:
         self._layer = contextlib.ExitStack()
         self._layer.enter_context(layer(base(), folder))
         (self.root / "etc/pip.conf").write_text(PIP)
-        (self.root / "root/.npmrc").write_text("offline=true\ncache=/npm\n")
+        (self.root / "root/.npmrc").write_text(NPMRC)
 
     def boot(self) -> float:
         """Start it and wait for systemd; how long it took, in seconds."""

@@ -170,7 +170,7 @@ async def small(tmp_path: Path, empty_dsn: str) -> AsyncIterator[Small]:
 
 async def test_another_version_runs_and_the_oldest_release_goes(small: Small) -> None:
     folder = Path(small.origin.source)
-    release(folder, "0.2.0", FIRST, SECOND)
+    (release(folder, "0.2.0", FIRST, SECOND) / update.WHOLE).touch()  # it ran elsewhere
     release(folder, "0.3.0", FIRST, SECOND)
     plan = await update.plan(small, "0.2.0")
     assert any("migrations" in line for line in plan)
@@ -274,11 +274,25 @@ async def test_the_loop_turns_while_a_large_release_goes(
     monkeypatch.setattr(shutil, "rmtree", slowly)
     small.build = fails  # type: ignore[method-assign]
     turning = asyncio.create_task(turn())
-    with pytest.raises(ConflictError, match="no such package"):
+    said = r"0\.2\.0 cannot be made: pip: no such package; 0\.1\.0 runs on as it did"
+    with pytest.raises(ConflictError, match=said):
         await update.apply(small, "0.2.0", tell)
     turning.cancel()
     assert max(two - one for one, two in pairwise(moments)) < 0.4
     assert not (small.root / "releases" / "0.2.0").exists()
+
+
+async def test_a_full_disk_is_said_in_words(small: Small) -> None:
+    release(Path(small.origin.source), "0.2.0", FIRST)
+
+    async def full(place: Path) -> None:
+        raise OSError(28, "No space left on device", str(place))
+
+    small.build = full  # type: ignore[method-assign]
+    with pytest.raises(ConflictError, match=r"0\.2\.0 cannot be made: .*No space left"):
+        await update.apply(small, "0.2.0", tell)
+    assert (small.says(), small.did) == ("0.1.0", [])
+    assert [path.name for path in (small.root / "releases").iterdir()] == ["0.1.0"]
 
 
 async def test_killed_in_the_middle_it_is_undone_at_the_next_start(small: Small) -> None:
