@@ -39,6 +39,8 @@ async def make(release: Path, before: Path, environment: Mapping[str, str]) -> N
         await asyncio.to_thread(share, before / ".venv", venv)
     elif (before / ".venv" / HANDS).is_dir():  # npm fetches it anew only where it is another
         await asyncio.to_thread(_hands, before / ".venv", venv)
+    if same and await asyncio.to_thread(_builds, venv):
+        more.append("--no-build-isolation")
     python = str(venv / "bin" / "python")
     line = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     line += ["--no-cache-dir", *more]
@@ -102,9 +104,17 @@ def _link(old: str, new: str) -> None:
         shutil.copy2(old, new)
 
 
+def _builds(venv: Path) -> bool:
+    """Whether what builds the release is in it; pip fetches it else, though nothing is wanted."""
+    found = (venv / "lib").glob("python3*/site-packages/setuptools-*.dist-info")
+    numbers = [path.name.removeprefix("setuptools-").partition(".")[0] for path in found]
+    return any(int(number) > 70 for number in numbers)  # the first that needs no package `wheel`
+
+
 def _wanted(pyproject: Path) -> Any:
     told = tomllib.loads(pyproject.read_text(encoding="utf-8"))
-    return told["project"]["dependencies"], told["project"].get("requires-python")
+    project, tools = told["project"], told.get("build-system")
+    return project["dependencies"], project.get("requires-python"), tools
 
 
 def _python() -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,6 +77,22 @@ async def test_what_both_want_is_there_once(first: Path, tmp_path: Path) -> None
     closed = [path for path in venv.rglob("*") if not path.is_symlink()]
     closed = [path for path in closed if path.stat().st_mode & 0o004 == 0]
     assert closed == []
+
+
+async def test_with_the_same_packages_no_index_is_asked(first: Path, tmp_path: Path) -> None:
+    """Not even for what builds the release, which PyTorch brings along."""
+    (site,) = (first / ".venv" / "lib").glob("python3*/site-packages")
+    for old in site.glob("setuptools*"):
+        shutil.rmtree(old)
+    for part in importlib.metadata.files("setuptools") or []:
+        if (path := Path(str(part.locate()))).suffix != ".pyc" and ".." not in part.parts:
+            (site / part).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, site / part)
+    new = release(tmp_path, "0.2.0")
+    told = {"HOME": str(tmp_path), "PIP_CONFIG_FILE": "/dev/null", "PIP_NO_INDEX": "1"}
+    await environment.make(new, first, told)
+    said = subprocess.run([new / ".venv/bin/ai-infra"], check=True, capture_output=True, text=True)
+    assert said.stdout.strip() == "0.2.0"
 
 
 def test_other_packages_are_not_shared(first: Path, tmp_path: Path) -> None:
