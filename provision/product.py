@@ -79,7 +79,7 @@ class Installed:
         }
         own |= {"AI_INFRA_HOME": str(self.settings.home), "AI_INFRA_APPLIANCE": "true"}
         try:
-            await environment.make(release, now, named | own)
+            await environment.make(release, now, named | source.way_out() | own)
         finally:
             await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)
 

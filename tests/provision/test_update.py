@@ -456,3 +456,24 @@ def test_update_toml(tmp_path: Path) -> None:
     os.chmod(path, 0o622)
     with pytest.raises(AIError, match="written by others"):
         source.load(path)
+
+
+async def test_a_version_is_asked_for_through_the_proxy_of_the_unit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.close()
+
+    server = await asyncio.start_server(proxy, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    origin = source.Origin(source="https://releases.example/ai.git")
+    async with server:
+        with pytest.raises(NotFoundError, match=r"no version 0\.2\.0"):
+            await source.fetch(origin, "0.2.0", tmp_path / "new")
+    assert asked[0].startswith(b"CONNECT releases.example:443")
