@@ -216,7 +216,8 @@ look_at_torch() {
         --ignore-installed --no-deps --report - "$wanted" 2>>"$LOG") || return 0
     if grep -Eq '"(nvidia|cuda)-' <<<"$report"; then
         say "      this machine has no NVIDIA card, and pip's package index has PyTorch for those only (3 GB)." \
-            "      For the small build: Ctrl-C, then PIP_EXTRA_INDEX_URL=<index of PyTorch's CPU builds> ./install.sh"
+            "      For the small build, also at each update: Ctrl-C, this, and ./install.sh again:" \
+            "      $PWD/.venv/bin/python -m pip config set global.extra-index-url <index of PyTorch's CPU builds>"
     fi
 }
 

@@ -21,6 +21,9 @@ VENV_S, PACKAGES_S, COMPILE_S, SANDBOX_S = 180.0, 3_000.0, 300.0, 700.0
 PARTS = ("base", "pai", "agents", "supervisor", "workers", "portal", "provision")
 #: What was installed: the release's pyproject.toml as it was then.
 INSTALLED = ".installed"
+#: Where `agents/runtime_install.py` puts what the hands need, in trees named by what is in them.
+HANDS = Path("share") / "ai-infra-sandbox"
+NO_ANSWER = " (the package index does not answer: connection broken)"
 #: pip's own words about the product, which each release says for itself.
 OURS = ("ai_infrastructure-*", "__editable__*ai_infrastructure*")
 
@@ -34,8 +37,13 @@ async def make(release: Path, before: Path, environment: Mapping[str, str]) -> N
     await _well([_python(), "-m", "venv", *bare, str(venv)], VENV_S, environment)
     if same:
         await asyncio.to_thread(share, before / ".venv", venv)
+    elif (before / ".venv" / HANDS).is_dir():  # npm fetches it anew only where it is another
+        await asyncio.to_thread(_hands, before / ".venv", venv)
+    if same and await asyncio.to_thread(_builds, venv):
+        more.append("--no-build-isolation")
     python = str(venv / "bin" / "python")
-    line = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *more]
+    line = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    line += ["--no-cache-dir", *more]
     await _well([*line, "--editable", str(release)], PACKAGES_S, environment)
     there = [name for name in PARTS if (release / name).is_dir()]
     await _well([python, "-m", "compileall", "-q", *there], COMPILE_S, environment, release)
@@ -58,14 +66,7 @@ def share(old: Path, new: Path) -> None:
     """What lies in the environment `old`, in the fresh one `new`: the same files, two names."""
     for place in old.iterdir():
         if place.is_dir() and not place.is_symlink() and place.name != "bin":
-            shutil.copytree(
-                place,
-                new / place.name,
-                symlinks=True,
-                ignore=shutil.ignore_patterns(*OURS),
-                copy_function=_link,
-                dirs_exist_ok=True,
-            )
+            _tree(place, new / place.name, *OURS)
     for program in (old / "bin").iterdir():
         at = new / "bin" / program.name
         if at.exists() or program.is_symlink() or program.is_dir():
@@ -78,6 +79,24 @@ def share(old: Path, new: Path) -> None:
             _link(str(program), str(at))
 
 
+def _hands(old: Path, new: Path) -> None:
+    for place in reversed(HANDS.parents[:-1]):
+        (new / place).mkdir(exist_ok=True)
+        shutil.copymode(old / place, new / place)
+    _tree(old / HANDS, new / HANDS)
+
+
+def _tree(old: Path, new: Path, *without: str) -> None:
+    shutil.copytree(
+        old,
+        new,
+        symlinks=True,
+        ignore=shutil.ignore_patterns(*without),
+        copy_function=_link,
+        dirs_exist_ok=True,
+    )
+
+
 def _link(old: str, new: str) -> None:
     try:
         os.link(old, new)
@@ -85,9 +104,17 @@ def _link(old: str, new: str) -> None:
         shutil.copy2(old, new)
 
 
+def _builds(venv: Path) -> bool:
+    """Whether what builds the release is in it; pip fetches it else, though nothing is wanted."""
+    found = (venv / "lib").glob("python3*/site-packages/setuptools-*.dist-info")
+    numbers = [path.name.removeprefix("setuptools-").partition(".")[0] for path in found]
+    return any(int(number) > 70 for number in numbers)  # the first that needs no package `wheel`
+
+
 def _wanted(pyproject: Path) -> Any:
     told = tomllib.loads(pyproject.read_text(encoding="utf-8"))
-    return told["project"]["dependencies"], told["project"].get("requires-python")
+    project, tools = told["project"], told.get("build-system")
+    return project["dependencies"], project.get("requires-python"), tools
 
 
 def _python() -> str:
@@ -103,5 +130,10 @@ async def _well(
 ) -> None:
     done = await run([*OPEN, *line], deadline_s=deadline_s, environment=environment, cwd=cwd)
     if done.code:
-        said = [one for one in done.err.splitlines() if one.startswith("ERROR: ")]
-        raise ConflictError(f"{' '.join(line[1:4])}: {said[0] if said else done.words}")
+        lines = map(str.strip, done.err.splitlines())  # pip sets in what a pip of its own says
+        said = [one for one in lines if one.startswith("ERROR: ")]
+        told = (said[0] if said else done.words).removeprefix("ERROR: ")
+        cut = (
+            NO_ANSWER if "connection broken" in done.err else ""
+        )  # else it reads as if none had it
+        raise ConflictError(f"{' '.join(line[2:4])}: {told}{cut}")

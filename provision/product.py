@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -64,13 +64,24 @@ class Installed:
 
     async def build(self, release: Path) -> None:
         now = (self.root / "current").resolve()
-        # What pip and npm are configured with says where packages come from.
+        # What pip and npm are configured with says where packages come from; where they put down
+        # what they fetch is in the release, which goes when this comes to nothing: root's home and
+        # the caches that it names may be read only, and /tmp may be memory.
         named = {key: value for key, value in os.environ.items() if key.startswith(CONFIGURED)}
-        with tempfile.TemporaryDirectory(prefix="ai-infra-") as home:
-            for name in OF_ROOT:  # its home may be read, and not written
-                (Path(home) / name).symlink_to(f"/root/{name}")
-            own = {"HOME": home, "AI_INFRA_HOME": str(self.settings.home), **named}
-            await environment.make(release, now, own | {"AI_INFRA_APPLIANCE": "true"})
+        work = release / ".work"
+        (work / "tmp").mkdir(mode=0o700, parents=True)
+        for name in OF_ROOT:
+            (work / name).symlink_to(f"/root/{name}")
+        own = {
+            "HOME": str(work),
+            "TMPDIR": str(work / "tmp"),
+            "npm_config_cache": str(work / "npm"),
+        }
+        own |= {"AI_INFRA_HOME": str(self.settings.home), "AI_INFRA_APPLIANCE": "true"}
+        try:
+            await environment.make(release, now, named | source.way_out() | own)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)
 
     async def back_up(self) -> str:
         async def quiet(text: str) -> None:

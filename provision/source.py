@@ -25,6 +25,10 @@ NAME = "ai-infrastructure"
 GIT_S = 600.0
 #: All accounts read a release, whatever the broker's umask is.
 OPEN = ("/bin/sh", "-c", 'umask 022; exec "$@"', "sh")
+#: How this machine reaches others, as its owner told the broker's unit.
+WAY_OUT = {
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR",
+}  # fmt: skip
 #: What of a checkout is no part of a release.
 LEFT = (".git", ".venv", "__pycache__", "*.egg-info", ".pytest_cache", ".ruff_cache", ".mypy_cache")
 
@@ -56,6 +60,11 @@ def load(path: Path) -> Origin:
         fault = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in fault["loc"])
         raise SettingsError([f"{path}: {where}: {fault['msg']}"]) from None
+
+
+def way_out() -> dict[str, str]:
+    """Of this process's environment, for a program that fetches something."""
+    return {key: value for key, value in os.environ.items() if key.upper() in WAY_OUT}
 
 
 async def fetch(origin: Origin, version: str, into: Path) -> None:
@@ -119,7 +128,7 @@ async def _from_git(url: str, version: str, into: Path) -> None:
     for tag in (f"v{version}", version):
         line = [*OPEN, "git", "-c", "advice.detachedHead=false", "clone", "--quiet", "--depth", "1"]
         line += ["--branch", tag, "--", url, str(into)]
-        environment = {"GIT_TERMINAL_PROMPT": "0", "HOME": "/root"}
+        environment = {"GIT_TERMINAL_PROMPT": "0", "HOME": "/root", **way_out()}
         try:
             done = await run(line, deadline_s=GIT_S, environment=environment)
         except BackupError as error:

@@ -133,10 +133,12 @@ async def _apply(product: Product, version: str, tell: Tell) -> Updated:
         snapshot = await product.back_up()
         await tell("migrating the database")
         await product.migrate(release)
-    except BaseException:
+    except BaseException as error:
         _path(product).unlink(missing_ok=True)
         if not (release / WHOLE).exists():
             await _drop(release)
+        if isinstance(error, OSError):  # no space is left, say
+            raise ConflictError(f"{version} cannot be made: {error}") from error
         raise
     begun_s = time.monotonic()
     try:
@@ -230,6 +232,7 @@ async def _make(
         release.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         await tell(f"fetching {version}")
         await source.fetch(product.origin, version, release)
+        (release / WHOLE).unlink(missing_ok=True)  # of whoever offers a release that ran elsewhere
         release.chmod(0o755)
     if now is not None:
         was = source.version_of(now) or "0"
@@ -237,7 +240,11 @@ async def _make(
             raise ConflictError(f"{version} cannot follow {was}: {'; '.join(wrong)}")
     if not (release / WHOLE).exists():
         await tell("making its Python environment")
-        await product.build(release)
+        try:
+            await product.build(release)
+        except AIError as error:
+            runs = f"; {now.name} runs on as it did" if now else ""
+            raise ConflictError(f"{version} cannot be made: {error}{runs}") from error
         (release / WHOLE).touch()
 
 

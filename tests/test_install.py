@@ -214,7 +214,7 @@ esac
     done = install("--yes", env=env, script=checkout / "install.sh")
     assert done.returncode == 1
     assert "this failed" in done.stderr
-    assert ("PIP_EXTRA_INDEX_URL" in done.stdout) == told
+    assert (f"{python} -m pip config set global.extra-index-url" in done.stdout) == told
 
 
 @pytest.mark.timeout(300)

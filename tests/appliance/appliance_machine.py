@@ -36,6 +36,7 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 BOOT_S = 60.0
 #: As the owner of a server says it for all programs.
 PIP = "[global]\nno-index = true\nfind-links = /wheels\n[install]\nno-compile = true\n"
+NPMRC = "offline=true\ncache=/npm\n"
 
 
 def prepare() -> None:
@@ -89,10 +90,9 @@ class Machine:
         self.root = folder / "root"
         self._process: subprocess.Popen[bytes] | None = None
         self._leader = 0
-        self._layer = contextlib.ExitStack()
-        self._layer.enter_context(layer(base(), folder))
+        _lay(base(), folder)
         (self.root / "etc/pip.conf").write_text(PIP)
-        (self.root / "root/.npmrc").write_text("offline=true\ncache=/npm\n")
+        (self.root / "root/.npmrc").write_text(NPMRC)
 
     def boot(self) -> float:
         """Start it and wait for systemd; how long it took, in seconds."""
@@ -191,7 +191,7 @@ class Machine:
             if self._process.poll() is None:
                 self._process.kill()
                 self._process.wait(10)
-        self._layer.close()
+        _lift(self.folder)
 
 
 MOVING = (
@@ -293,16 +293,24 @@ def _within(root: Path, line: list[str]) -> None:
 @contextlib.contextmanager
 def layer(root: Path, folder: Path) -> Iterator[Path]:
     """The root as something to write on, for the block."""
+    try:
+        yield _lay(root, folder)
+    finally:
+        _lift(folder)
+
+
+def _lay(root: Path, folder: Path) -> Path:
     top = folder / "root"
     for name in ("root", "upper", "work"):
         (folder / name).mkdir(parents=True)
     layers = f"lowerdir={root},upperdir={folder / 'upper'},workdir={folder / 'work'}"
     _do("mount", "-t", "overlay", "overlay", "-o", layers, str(top))
-    try:
-        yield top
-    finally:
-        _do("umount", "-l", str(top), check=False)
-        shutil.rmtree(folder, ignore_errors=True)
+    return top
+
+
+def _lift(folder: Path) -> None:
+    _do("umount", "-l", str(folder / "root"), check=False)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _npm() -> None:

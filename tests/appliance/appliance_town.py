@@ -6,9 +6,11 @@ loopback: says where it is in a line of JSON and ends with its input.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).resolve().parents[1]
 HTTP = 80
+REGISTRY = "http://127.0.0.1:4873"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,39 @@ def get(server: Machine, host: str, path: str) -> tuple[str, str, str]:
     assert found, said
     serial = re.search(r"^Serial Number:\s*(\S+)", found[3], re.MULTILINE)
     return found[2], found[1], serial[1] if serial else ""
+
+
+@contextmanager
+def registry(machine: Machine) -> Iterator[None]:
+    """For the block the server's npm is told of a registry, which has what the hands need."""
+    from appliance_machine import NPM, NPMRC
+
+    place, known = machine.root / "srv/npm", NPM / "_cacache" / "content-v2" / "sha512"
+    lock = json.loads((TESTS.parent / "agents/runtime/package-lock.json").read_text())["packages"]
+    told: dict[str, dict[str, object]] = {}
+    place.mkdir()
+    for path, one in lock.items():
+        if not (name := path.rpartition("node_modules/")[2]):
+            continue
+        digest = base64.b64decode(one["integrity"].partition("-")[2]).hex()
+        kept = known / digest[:2] / digest[2:4] / digest[4:]
+        if kept.exists():  # some are for other machines
+            shutil.copyfile(kept, place / f"{digest}.tgz")
+        dist = {"integrity": one["integrity"], "tarball": f"{REGISTRY}/{digest}.tgz"}
+        version = {"name": name, "version": one["version"], "dist": dist}
+        told.setdefault(name, {})[one["version"]] = version
+    for name, versions in told.items():
+        (place / name).parent.mkdir(exist_ok=True)
+        said = {"name": name, "dist-tags": {"latest": max(versions)}, "versions": versions}
+        (place / name).write_text(json.dumps(said))
+    (machine.root / "root/.npmrc").write_text(f"cache=/npm\nregistry={REGISTRY}/\n")
+    serve = f"python3 -m http.server {REGISTRY.rpartition(':')[2]} -b 127.0.0.1 -d /srv/npm"
+    machine.run(f"systemd-run --quiet --collect --unit=npm-registry {serve}")
+    try:
+        yield
+    finally:
+        machine.run("systemctl stop npm-registry; rm -r /srv/npm", check=False)
+        (machine.root / "root/.npmrc").write_text(NPMRC)
 
 
 def main(folder: Path, *pointed: str) -> None:

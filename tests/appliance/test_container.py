@@ -19,8 +19,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from appliance_machine import Machine, booted
-from appliance_town import Town, get, town
+from appliance_machine import PIP, Machine, booted
+from appliance_town import Town, get, registry, town
 
 from portal.auth import ADMIN_ID
 
@@ -291,12 +291,7 @@ def test_lost_it_comes_back_from_its_backup(server: Machine) -> None:
 
 def test_another_version_comes_and_one_that_fails_goes(server: Machine) -> None:
     for version in ("0.1.1", "0.1.2", "0.1.3"):
-        folder = f"/srv/releases/{version}"
-        server.run(
-            f"mkdir -p {folder} && cd /opt/ai-infra/current/ && tar -c --exclude=./.venv . |"
-            f" tar -x -C {folder} &&"
-            f""" sed -i 's/^version = .*/version = "{version}"/' {folder}/pyproject.toml"""
-        )
+        _offer(server, version)
     for version, program in (("0.1.2", "portal"), ("0.1.3", "provision")):
         broken = f"/srv/releases/{version}/{program}/__main__.py"
         server.run(f"echo 'raise SystemExit(7)' > {broken}")
@@ -325,6 +320,33 @@ def test_another_version_comes_and_one_that_fails_goes(server: Machine) -> None:
     _until(lambda: _version(server) == "0.1.1" and server.run(BROKER).stdout != "0\n")
     _until(lambda: not (server.root / "opt/ai-infra/before").is_symlink())
     _until(lambda: "already" in server.run("ai-infra update 0.1.1 --check", check=False).stderr)
+
+
+def test_one_that_wants_other_packages_brings_them(server: Machine) -> None:
+    """Through the root broker, which may not write where root's npm keeps what it fetches."""
+    for version, wanted in (("0.1.4", "no-such-package==1.0"), ("0.1.5", "wheel")):
+        folder = _offer(server, version)
+        server.run(f"""sed -i 's/^dependencies = \\[/&"{wanted}",/' {folder}/pyproject.toml""")
+        server.run(f"echo >> {folder}/agents/runtime/package-lock.json")
+    broker = server.run(BROKER).stdout
+    failed = server.run("ai-infra update 0.1.4 --json", check=False, limit_s=LIMIT_S)
+    assert failed.returncode == 1
+    why = "0.1.4 cannot be made: pip install: Could not find a version that satisfies"
+    assert f"{why} the requirement no-such-package==1.0" in failed.stderr, failed.stderr
+    assert "0.1.1 runs on as it did" in failed.stderr
+    assert (_version(server), server.run(BROKER).stdout) == ("0.1.1", broker)
+    assert "0.1.4" not in server.run("ls /opt/ai-infra/releases; ls -a /var/lib/ai-broker").stdout
+    # As it is on a server of somebody's: what is not compiled is so at each start.
+    (server.root / "etc/pip.conf").write_text(PIP.partition("[install]")[0])
+    began_s = time.monotonic()
+    with registry(server):
+        server.run("ai-infra update 0.1.5 --json", limit_s=LIMIT_S)
+    print(f"figure update_with_packages {time.monotonic() - began_s:.1f} s")
+    (server.root / "etc/pip.conf").write_text(PIP)
+    assert _version(server) == "0.1.5"
+    server.run("/opt/ai-infra/current/.venv/bin/python -c 'import wheel'")
+    assert ".work" not in server.run("ls -a /opt/ai-infra/current/").stdout
+    _until(lambda: "already" in server.run("ai-infra update 0.1.5 --check", check=False).stderr)
     server.run("rm -rf /srv/releases")
 
 
@@ -388,6 +410,17 @@ def test_uninstalled_it_is_as_it_was(server: Machine, before: set[str]) -> None:
     for path, text in OWNER.items():
         assert (server.root / path[1:]).read_text() == text
     assert "ai-" not in server.run("getent passwd; getent group").stdout
+
+
+def _offer(server: Machine, version: str) -> str:
+    """What runs, as that version, where updates come from; the folder."""
+    folder = f"/srv/releases/{version}"
+    server.run(
+        f"mkdir -p {folder} && cd /opt/ai-infra/current/ && tar -c --exclude=./.venv . |"
+        f" tar -x -C {folder} &&"
+        f""" sed -i 's/^version = .*/version = "{version}"/' {folder}/pyproject.toml"""
+    )
+    return folder
 
 
 def _waits(ask: subprocess.Popen[str]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 from acme_rig import umask
 
+from base.errors import ConflictError
 from provision import environment
 from provision.environment import INSTALLED
 
@@ -76,8 +79,55 @@ async def test_what_both_want_is_there_once(first: Path, tmp_path: Path) -> None
     assert closed == []
 
 
+async def test_with_the_same_packages_no_index_is_asked(first: Path, tmp_path: Path) -> None:
+    """Not even for what builds the release, which PyTorch brings along."""
+    (site,) = (first / ".venv" / "lib").glob("python3*/site-packages")
+    for old in site.glob("setuptools*"):
+        shutil.rmtree(old)
+    for part in importlib.metadata.files("setuptools") or []:
+        if (path := Path(str(part.locate()))).suffix != ".pyc" and ".." not in part.parts:
+            (site / part).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, site / part)
+    new = release(tmp_path, "0.2.0")
+    told = {"HOME": str(tmp_path), "PIP_CONFIG_FILE": "/dev/null", "PIP_NO_INDEX": "1"}
+    await environment.make(new, first, told)
+    said = subprocess.run([new / ".venv/bin/ai-infra"], check=True, capture_output=True, text=True)
+    assert said.stdout.strip() == "0.2.0"
+
+
 def test_other_packages_are_not_shared(first: Path, tmp_path: Path) -> None:
     assert environment.alike(release(tmp_path, "0.2.0"), first)
     assert not environment.alike(release(tmp_path, "0.3.0", '"pip"'), first)
     (first / ".venv" / INSTALLED).unlink()  # nobody knows what is in it
     assert not environment.alike(tmp_path / "0.2.0", first)
+
+
+async def test_with_other_packages_the_hands_runtime_is_still_shared(
+    first: Path, tmp_path: Path
+) -> None:
+    """So that npm, which may reach nothing, is asked for another one only."""
+    node = first / ".venv" / "share" / "ai-infra-sandbox" / "1.0-abc" / "node"
+    node.parent.mkdir(parents=True)
+    node.write_text("a program")
+    node.chmod(0o755)
+    for folder in (node.parent, *node.parent.parents[:2]):
+        folder.chmod(0o755)
+    new = release(tmp_path, "0.2.0", '"pip"')
+    await environment.make(new, first, {"HOME": str(tmp_path)})
+    assert os.path.samefile(node, new / node.relative_to(first))
+    assert not (new / ".venv" / "share" / "runtime").exists()
+    closed = [path for path in (new / ".venv").rglob("*") if not path.is_symlink()]
+    assert [path for path in closed if path.stat().st_mode & 0o004 == 0] == []
+
+
+async def test_why_pip_could_not_is_said(first: Path, tmp_path: Path) -> None:
+    """It fails within a pip of its own, which makes the tool that builds the release."""
+    new = release(tmp_path, "0.2.0", '"pip"')
+    told = {"HOME": str(tmp_path), "PIP_CONFIG_FILE": "/dev/null"}
+    said = r"^pip install: Could not find a version that satisfies the requirement setuptools"
+    with pytest.raises(ConflictError, match=said) as error:
+        await environment.make(new, first, told | {"PIP_NO_INDEX": "1"})
+    assert "does not answer" not in str(error.value)
+    nobody = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "1"}
+    with pytest.raises(ConflictError, match=r"setuptools.* \(the package index does not answer"):
+        await environment.make(new, first, told | nobody)

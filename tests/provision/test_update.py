@@ -170,7 +170,7 @@ async def small(tmp_path: Path, empty_dsn: str) -> AsyncIterator[Small]:
 
 async def test_another_version_runs_and_the_oldest_release_goes(small: Small) -> None:
     folder = Path(small.origin.source)
-    release(folder, "0.2.0", FIRST, SECOND)
+    (release(folder, "0.2.0", FIRST, SECOND) / update.WHOLE).touch()  # it ran elsewhere
     release(folder, "0.3.0", FIRST, SECOND)
     plan = await update.plan(small, "0.2.0")
     assert any("migrations" in line for line in plan)
@@ -274,11 +274,25 @@ async def test_the_loop_turns_while_a_large_release_goes(
     monkeypatch.setattr(shutil, "rmtree", slowly)
     small.build = fails  # type: ignore[method-assign]
     turning = asyncio.create_task(turn())
-    with pytest.raises(ConflictError, match="no such package"):
+    said = r"0\.2\.0 cannot be made: pip: no such package; 0\.1\.0 runs on as it did"
+    with pytest.raises(ConflictError, match=said):
         await update.apply(small, "0.2.0", tell)
     turning.cancel()
     assert max(two - one for one, two in pairwise(moments)) < 0.4
     assert not (small.root / "releases" / "0.2.0").exists()
+
+
+async def test_a_full_disk_is_said_in_words(small: Small) -> None:
+    release(Path(small.origin.source), "0.2.0", FIRST)
+
+    async def full(place: Path) -> None:
+        raise OSError(28, "No space left on device", str(place))
+
+    small.build = full  # type: ignore[method-assign]
+    with pytest.raises(ConflictError, match=r"0\.2\.0 cannot be made: .*No space left"):
+        await update.apply(small, "0.2.0", tell)
+    assert (small.says(), small.did) == ("0.1.0", [])
+    assert [path.name for path in (small.root / "releases").iterdir()] == ["0.1.0"]
 
 
 async def test_killed_in_the_middle_it_is_undone_at_the_next_start(small: Small) -> None:
@@ -442,3 +456,24 @@ def test_update_toml(tmp_path: Path) -> None:
     os.chmod(path, 0o622)
     with pytest.raises(AIError, match="written by others"):
         source.load(path)
+
+
+async def test_a_version_is_asked_for_through_the_proxy_of_the_unit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.close()
+
+    server = await asyncio.start_server(proxy, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    origin = source.Origin(source="https://releases.example/ai.git")
+    async with server:
+        with pytest.raises(NotFoundError, match=r"no version 0\.2\.0"):
+            await source.fetch(origin, "0.2.0", tmp_path / "new")
+    assert asked[0].startswith(b"CONNECT releases.example:443")
