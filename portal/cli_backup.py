@@ -15,6 +15,7 @@ from base.backup import create as making
 from base.backup import record, rules
 from base.backup import restore as restoring
 from base.errors import AIError, InputError, NotFoundError
+from base.plural import counted
 from base.terminal import neutral
 from portal.cli_client import EXIT_FAILED, EXIT_USAGE, settings, show, stop
 
@@ -184,8 +185,9 @@ def drill(
             f"{done.snapshot} {word}; ready after {done.ready_s:g} s, {done.took_s:g} s in all"
         )
         typer.echo(
-            f"task {done.task}; {done.memories} memories, found {done.recalled} of {done.asked}"
-            + (f"; {done.sites} sites" if done.sites else "")
+            f"task {done.task}; {counted(done.memories, 'memory', 'memories')}, "
+            f"found {done.recalled} of {done.asked}"
+            + (f"; {counted(done.sites, 'site')}" if done.sites else "")
         )
     if not done.ok:
         raise typer.Exit(EXIT_FAILED)

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from nicegui import Client, ui
 
 from base.errors import AIError
+from base.plural import counted
 from portal import doctor
 from portal.auth import Caller
 from portal.checks.report import Row
@@ -74,7 +75,11 @@ class Page:
     def paint(self, found: Health) -> None:
         """Show a round."""
         bad = sum(not row.ok for row in found.checks)
-        word = parts.pill("all is well", "good") if found.ok else parts.pill(_faults(bad), "bad")
+        word = (
+            parts.pill("all is well", "good")
+            if found.ok
+            else parts.pill(counted(bad, "fault"), "bad")
+        )
         state = f"{word} <span>looked {parts.when(found.at, ago=True)}</span>" if found.at else ""
         self._state.set_content(shown(state))
         self._rows.set_content("".join(_row(row) for row in found.checks))
@@ -92,10 +97,6 @@ class Page:
         finally:
             self._look.enable()
             self._wait.set_visibility(False)
-
-
-def _faults(count: int) -> str:
-    return "1 fault" if count == 1 else f"{count} faults"
 
 
 def _row(row: Row) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from nicegui import ui
 
 from base.errors import AIError
+from base.plural import counted
 from pai.shapes import Collection, Tier
 from portal import memory
 from portal.auth import Caller
@@ -79,7 +80,11 @@ def size(size_bytes: float) -> str:
 
 
 def _of(recall: Mapping[str, Any]) -> str:
-    return f"of the last {recall['count']} searches" if recall["count"] else "nobody searched yet"
+    return (
+        f"of the last {counted(recall['count'], 'search', 'searches')}"
+        if recall["count"]
+        else "nobody searched yet"
+    )
 
 
 def _waiting(pending: Mapping[str, int]) -> int:
