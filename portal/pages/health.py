@@ -119,11 +119,8 @@ def _kept(kept: doctor.Kept) -> str:
     if kept.at is None:
         said = "<p>None yet. On the server: <code class=typed>ai-infra backup create</code></p>"
     else:
-        said = (
-            f"<p>The last: <code>{escape(kept.snapshot or '')}</code> {parts.when(kept.at)}</p>"
-            "<p>On the server: <code class=typed>ai-infra backup list</code>, <code>verify</code>,"
-            " <code>restore</code>, <code>drill</code></p>"
-        )
+        said = f"<p>The last: <code>{escape(kept.snapshot or '')}</code> {parts.when(kept.at)}</p>"
+    said += '<p>All of them, and one made now: <a href="/backups">Backups</a></p>'
     place = f"<p>They go to <code>{escape(kept.place)}</code></p>" if kept.place else ""
     fault = f'<p class="bad">{escape(kept.problem)}</p>' if kept.problem else ""
     return shown(said + place + fault)
