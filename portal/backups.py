@@ -38,7 +38,7 @@ from base.verbs import BackupVerify, Nothing
 from portal import broker
 from portal.auth import Caller, admin_only
 from portal.desk import Desk
-from portal.shapes import PARTS, RestoreBackup
+from portal.shapes import PARTS, SERVER, RestoreBackup
 from portal.trail import event
 from portal.underway import Kind, Tell, Work
 
@@ -199,7 +199,8 @@ def command(desk: Desk, snapshot: str, parts: list[str]) -> str:
     """The line for a terminal."""
     home = desk.settings.home
     before = "" if home == Path("~/.ai-infra").expanduser() else f"AI_INFRA_HOME={home} "
-    only = "".join(f" --part {one}" for one in parts) if len(parts) < len(PARTS) else ""
+    some = set(PARTS) - set(SERVER) - set(parts)
+    only = "".join(f" --part {one}" for one in parts) if some else ""
     return f"{before}ai-infra backup restore {snapshot}{only}"
 
 

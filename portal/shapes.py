@@ -137,6 +137,8 @@ class UndoChange(BaseModel, extra="forbid", frozen=True):
 #: What of a backup can be put in place by itself.
 Part = Literal["database", "vectors", "memory", "configuration", "certificates", "sites"]
 PARTS: tuple[Part, ...] = get_args(Part)
+#: Those that only the appliance has.
+SERVER: tuple[Part, ...] = ("certificates", "sites")
 
 
 class PlanRestore(BaseModel, extra="forbid", frozen=True):

@@ -14,7 +14,7 @@ from portal.backups import Snapshot
 from portal.desk import Desk
 from portal.pages import backup_words
 from portal.pages.marks import shown
-from portal.shapes import PARTS, RestoreBackup
+from portal.shapes import PARTS, SERVER, RestoreBackup
 
 NAMES = {
     "database": "Database",
@@ -24,8 +24,6 @@ NAMES = {
     "certificates": "Certificates",
     "sites": "Sites and their releases",
 }
-#: Only the appliance has them.
-SERVER = ("certificates", "sites")
 STOPS = (
     "<b>This portal stops, too</b>, for a minute or longer, and starts again by itself. The page"
     " waits for it and then says how it ended.",

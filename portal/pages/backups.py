@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
@@ -23,6 +24,7 @@ from portal.underway import Work
 
 #: While something goes on it is looked at so often.
 LOOK_S = 1.0
+AGAIN_S = 10.0
 ENDED = {"backup": "The backup is made", "verify": "The backups are sound"}
 
 
@@ -54,6 +56,7 @@ class Page:
         self._all: Backups | None = None
         self._seen: Progress | None = None
         self._covered = False
+        self._again_s = 0.0
 
     def build(self) -> None:
         """Make the page inside the present element."""
@@ -90,9 +93,12 @@ class Page:
             if now.work is not None and before.work is not None:
                 self._told(now.work, before.work)
             await self.refresh()
+        elif self._all is not None and self._all.busy and time.monotonic() > self._again_s:
+            await self.refresh()  # what others began may end without a word
 
     async def refresh(self) -> None:
         """Ask the repository anew."""
+        self._again_s = time.monotonic() + AGAIN_S
         try:
             self._all = await backups.backups(self._desk, self._caller)
         except AIError as error:

@@ -220,6 +220,7 @@ async def test_a_broker_that_is_away_is_said(place: Place, portal: Portal) -> No
         await asyncio.to_thread(place.broker.start)
 
 
+@pytest.mark.timeout(300)
 async def test_the_page(browser: Browser, place: Place, portal: Portal) -> None:
     ARTIFACTS.mkdir(exist_ok=True)
     page = await log_in(browser, portal, 1280, "light")
@@ -291,5 +292,13 @@ async def test_the_page(browser: Browser, place: Place, portal: Portal) -> None:
     )
     await page.reload()
     await expect(page.locator(".notice.bad")).to_contain_text("was cut off")
+    # What somebody else began, and ends without a word, stands there only while it goes on.
+    place.mark("hold")
+    await page.reload()
+    await expect(page.locator(".doing")).to_contain_text(f"Restoring {FIRST}: stopping")
+    await expect(page.get_by_role("button", name="Back up now")).to_be_disabled()
+    place.mark("hold", there=False)
+    await expect(page.get_by_role("button", name="Back up now")).to_be_enabled(timeout=30_000)
+    await expect(page.locator(".doing")).to_be_hidden()
     await expect(page.locator(".notice.bad")).to_contain_text("--undo")
     assert page.foreign == []  # type: ignore[attr-defined]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -96,7 +97,11 @@ def test_a_fault_is_told_in_its_own_words(portal: Portal) -> None:
     path.chmod(0o600)
     try:
         with portal.admin() as admin:
-            assert "repository" in problem(admin.get("/api/backups"), 409)["detail"]
+            said = problem(admin.get("/api/backups"), 409)["detail"]
+            assert said == (
+                "backup.toml: repository: a folder (/…), sftp://USER@HOST/FOLDER, or "
+                "s3:https://HOST/BUCKET"
+            )
             admin.post("/api/backups")
             assert "repository" in ended(admin)["problem"]
     finally:
@@ -110,7 +115,8 @@ async def test_the_page_says_what_to_type(browser: Browser, portal: Portal) -> N
     await expect(page.locator(".facts")).to_contain_text("17 3 * * * ai-infra backup create")
     await page.get_by_role("button", name="Restore").first.click()
     sheet = page.get_by_role("dialog")
-    await expect(sheet.locator(".command")).to_contain_text("ai-infra backup restore ")
+    command = f"AI_INFRA_HOME={portal.settings.home} ai-infra backup restore "
+    await expect(sheet.locator(".command")).to_have_text(re.compile(f"^{command}[0-9a-f]{{8}}$"))
     await expect(sheet.get_by_text("Certificates")).to_have_count(0)
     await expect(sheet.get_by_role("button", name="Restore")).to_have_count(0)
     await page.screenshot(path=ARTIFACTS / "backups-local-1280-light.png")
