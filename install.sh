@@ -39,9 +39,9 @@ step() {
 }
 
 # Runs a slow command with its output in the log and a sign of life on the screen: where there is
-# no terminal a line every LIFE_S seconds, with the last one of the log.
+# no terminal a line every LIFE_S seconds, with what is new.
 quietly() {
-    local started=$SECONDS told=$SECONDS code=0
+    local started=$SECONDS told=$SECONDS code=0 line=""
     "$@" </dev/null >>"$LOG" 2>&1 &
     CHILD=$!
     while kill -0 "$CHILD" 2>/dev/null; do
@@ -49,7 +49,8 @@ quietly() {
             printf '\r      %ds ' $((SECONDS - started))
         elif [ $((SECONDS - told)) -ge "$LIFE_S" ]; then
             told=$SECONDS
-            say "      $((SECONDS - started)) s, still at work: $(last_line)"
+            say "      $((SECONDS - started)) s, still at work: $(news "$line")"
+            line=$(last_line)
         fi
         sleep 0.5
     done
@@ -60,6 +61,24 @@ quietly() {
         tail -n 15 "$LOG" >&2
         fail "this failed: $* (the whole log is in $LOG)"
     fi
+}
+
+# The log's last line. Where that was told already, or is pip's of what it took away, which stands
+# there for as long as it unpacks: how much lies in the folder FILLS, and fetched beside it, by now.
+news() {
+    local line
+    line=$(last_line)
+    case "$line" in
+        "$1" | "Successfully uninstalled "*)
+            if [ -d "$FILLS" ]; then
+                printf 'fetching and unpacking, %s MB so far' \
+                    "$(du -smc "$FILLS" ${SCRATCH:+"$SCRATCH"} 2>/dev/null | tail -n 1 | cut -f 1)"
+            else
+                printf 'nothing new in %s' "$LOG"
+            fi
+            ;;
+        *) printf '%s' "$line" ;;
+    esac
 }
 
 # What the log says last, as much of it as fits a line.
@@ -235,8 +254,10 @@ install_python_packages() {
     [ -x .venv/bin/python ] || quietly "$(find_python)" -m venv .venv
     SCRATCH=$(mktemp -d)
     look_at_torch
+    FILLS=.venv
     quietly env TMPDIR="$SCRATCH" .venv/bin/python -m pip install --disable-pip-version-check --editable .
     quietly .venv/bin/python -m compileall -q base pai agents supervisor workers portal provision
+    FILLS=""
     cp pyproject.toml .venv/.installed
     rm -f .venv/.half-made
 }
@@ -463,7 +484,7 @@ fetch_source() {
 main() {
     local given=("$@")
     MODE="" CHECK=no VARS=""
-    STEP=0 STEPS=5 YES=no TASK=yes UNINSTALL=no PURGE=no COMMAND=ai-infra OURS=ai-infra CHILD="" STAGE="" LOG="" SCRATCH="" UPDATED=no LIFE_S=10
+    STEP=0 STEPS=5 YES=no TASK=yes UNINSTALL=no PURGE=no COMMAND=ai-infra OURS=ai-infra CHILD="" STAGE="" LOG="" SCRATCH="" FILLS="" UPDATED=no LIFE_S=10
     while [ $# -gt 0 ]; do
         case "$1" in
             --local) MODE=local ;;

@@ -19,6 +19,7 @@ from base import streams
 from base.deadline import Deadline
 from base.errors import AIError, BusError
 from base.messages import Control, Message, Type
+from base.plural import counted
 from base.terminal import short
 
 HELP = (
@@ -148,7 +149,8 @@ def _status(parts: Parts) -> str:
     waits = f"; waits for permission {asked.id[:8]}, {leave.left(asked)} left" if asked else ""
     return (
         f"task {task.order.task_id[:8]} in {phase}, round {task.state.round}{paused}; "
-        f"{spent.model_calls} model calls, {spent.tokens:,} tokens, ${spent.cost_usd:.4f}{waits}"
+        f"{counted(spent.model_calls, 'model call')}, {counted(spent.tokens, 'token')}, "
+        f"${spent.cost_usd:.4f}{waits}"
     )
 
 

@@ -11,6 +11,7 @@ from agents.task import Task
 from base import log, streams
 from base.errors import AIError, BusError, ModelError
 from base.messages import Outcome, Status, Verdict
+from base.plural import counted
 from pai.client import told
 from pai.shapes import Learned, Told
 
@@ -52,8 +53,8 @@ async def learn(parts: Parts, task: Task) -> None:
     lines = [
         f"{verdicts.count(Verdict.PASSED)} of {len(verdicts)} criteria passed in round "
         f"{task.state.round}",
-        f"{task.tool_steps()} tool calls, {failed_tools} failed",
-        f"{task.spent.model_calls} model calls, {task.spent.tokens} tokens, "
+        f"{counted(task.tool_steps(), 'tool call')}, {failed_tools} failed",
+        f"{counted(task.spent.model_calls, 'model call')}, {counted(task.spent.tokens, 'token')}, "
         f"${task.spent.cost_usd:.4f}",
     ]
     lines += [

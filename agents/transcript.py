@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from base.messages import Checked, Usage, Verdict, WorkOrder
+from base.plural import counted
 from base.redact import Flow, redact
 from base.terminal import neutral, short
 
@@ -71,7 +72,7 @@ class Transcript:
         for line in lines[:RESULT_LINES]:
             self.line("  " + short(line, WIDTH - 4), "2" if ok else "31")
         if len(lines) > RESULT_LINES:
-            self.line(f"  … {len(lines) - RESULT_LINES} more lines", "2")
+            self.line(f"  … {counted(len(lines) - RESULT_LINES, 'more line')}", "2")
 
     def recalled(self, entries: Sequence[Mapping[str, Any]], note: str) -> None:
         """What memory told the task, each with where it is from and what spoke for it."""
@@ -94,8 +95,8 @@ class Transcript:
     def cost(self, usage: Usage) -> None:
         cached = f", {usage.cache_read_tokens:,} of them cached" if usage.cache_read_tokens else ""
         self.line(
-            f"{usage.model_calls} model calls, {usage.tokens:,} tokens{cached}, "
-            f"${usage.cost_usd:.4f}",
+            f"{counted(usage.model_calls, 'model call')}, "
+            f"{counted(usage.tokens, 'token')}{cached}, ${usage.cost_usd:.4f}",
             "2",
         )
 

@@ -155,6 +155,12 @@ class DockerLogs(Ask):
     lines: int = Field(default=200, ge=1, le=5_000)
 
 
+class BackupVerify(Ask):
+    """whole: every byte is read, not the lists alone."""
+
+    whole: bool = True
+
+
 class BackupRestore(Ask):
     """parts: what is restored; the rest stays as it is."""
 
@@ -191,6 +197,7 @@ VERBS: dict[str, type[Ask]] = {
     "docker.restart": ContainerName,
     "backup.run": Nothing,
     "backup.list": Nothing,
+    "backup.verify": BackupVerify,
     "backup.restore": BackupRestore,
     "update.apply": UpdateApply,
 }

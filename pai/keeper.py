@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from base import log, program, pulse, streams
 from base.bus import Bus, Delivery
 from base.errors import AIError, BusError, InputError, StoreError, TornError, WarmError
+from base.plural import counted
 from base.settings import Settings
 from base.store import HeldLock, Store
 from pai import (
@@ -116,7 +117,7 @@ async def run(stores: Stores, post: HeldLock, stop: asyncio.Event) -> None:
     async def turn() -> None:
         await ask(stores, {"verb": "stats", "user_id": None})
 
-    pulse.ready(f"keeps {len(stores.index)} hot memories")
+    pulse.ready(f"keeps {counted(len(stores.index), 'hot memory', 'hot memories')}")
     await program.watch(
         stop,
         pulse=pulse.keep(turn),

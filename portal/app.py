@@ -25,6 +25,7 @@ from portal.mcp_route import Mcp
 from portal.oauth import Providers
 from portal.terminals import Terminals
 from portal.trail import Trail
+from portal.underway import Underway
 from portal.voice import Voice
 
 
@@ -62,7 +63,7 @@ def create(settings: Settings, stop: asyncio.Event | None = None) -> FastAPI:
             auth = Auth(settings, store, limiter, trail)
             await auth.ensure_admin()
             deliveries = Deliveries(settings, store)
-            feed = Feed(bus, deliveries.hear)
+            feed, underway = Feed(bus, deliveries.hear), Underway()
             app.state.desk = Desk(
                 settings=settings,
                 store=store,
@@ -78,6 +79,7 @@ def create(settings: Settings, stop: asyncio.Event | None = None) -> FastAPI:
                 terminals=Terminals(settings),
                 screens=limits.Seats(screens.OPEN_MAX),
                 voice=Voice(settings, bus),
+                underway=underway,
             )
             tasks = [
                 asyncio.create_task(feed.run(), name="feed"),
@@ -91,6 +93,7 @@ def create(settings: Settings, stop: asyncio.Event | None = None) -> FastAPI:
             yield
             # Listeners end first, so that sockets and pages see the end before the wire does.
             feed.close()
+            await underway.close()
             for task in tasks:
                 task.cancel()
                 with suppress(asyncio.CancelledError):

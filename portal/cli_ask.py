@@ -16,6 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
 from base.messages import Status
+from base.plural import counted
 from base.settings import Settings
 from base.terminal import neutral, short
 from portal.cli_approvals import asking
@@ -117,7 +118,7 @@ class Seen:
         usage = task["usage"] or {}
         price = f"${usage.get('cost_usd', 0.0):.4f}"
         price = f"rehearsal, nothing spent (at a provider about {price})" if self.free else price
-        spent = f"{usage.get('model_calls', 0)} model calls, {price}"
+        spent = f"{counted(usage.get('model_calls', 0), 'model call')}, {price}"
         self._say(f"{task['status']} · {spent} · ai-infra tasks show {self.task_id}")
 
     def _chunk(self, payload: dict[str, Any]) -> None:

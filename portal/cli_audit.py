@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from base.errors import AIError, StoreError
+from base.plural import counted
 from base.terminal import short
 from portal.cli_client import EXIT_FAILED, EXIT_NOT_RUNNING, EXIT_USAGE, settings, show, stop
 
@@ -168,13 +169,13 @@ def _check_file(path: Path, key: Path | None) -> Report:
 
 def _print(report: Report) -> None:
     if report.rows:
-        typer.echo(f"{report.rows} rows, {report.first_seq} to {report.last_seq}")
+        typer.echo(f"{counted(report.rows, 'row')}, {report.first_seq} to {report.last_seq}")
     else:
         typer.echo("no rows")
     if report.signed_at is not None:
         open_rows = max(0, report.last_seq - report.signed_seq)
-        signed = f"{report.heads} signed heads, the newest of {report.signed_at}"
-        typer.echo(f"{signed} for row {report.signed_seq}; {open_rows} rows since")
+        signed = f"{counted(report.heads, 'signed head')}, the newest of {report.signed_at}"
+        typer.echo(f"{signed} for row {report.signed_seq}; {counted(open_rows, 'row')} since")
     for note in report.notes:
         typer.echo(f"note: {note}")
     for fault in report.faults:

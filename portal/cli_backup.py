@@ -12,11 +12,13 @@ import typer
 
 from base import log
 from base.backup import create as making
-from base.backup import record, rules
+from base.backup import plan as planning
 from base.backup import restore as restoring
 from base.errors import AIError, InputError, NotFoundError
+from base.plural import counted
 from base.terminal import neutral
 from portal.cli_client import EXIT_FAILED, EXIT_USAGE, settings, show, stop
+from portal.cli_domains import planned
 
 if TYPE_CHECKING:
     from base.settings import Settings
@@ -76,10 +78,22 @@ def list_(as_json: AsJson = False) -> None:
     except AIError as error:
         stop(str(error), EXIT_FAILED)
     rows = [
-        {"id": one.id, "at": one.at.astimezone(UTC), "host": one.host, "version": one.version}
+        {
+            "id": one.id,
+            "at": one.at.astimezone(UTC),
+            "host": one.host,
+            "version": one.version,
+            "size_bytes": one.size_bytes,
+            "counts": one.counts,
+            "held": planning.held(one.counts),
+        }
         for one in found
     ]
-    show(rows, as_json, (("id", "ID"), ("at", "MADE"), ("host", "ON"), ("version", "VERSION")))
+    columns = (
+        ("id", "ID"), ("at", "MADE"), ("host", "ON"), ("version", "VERSION"),
+        ("size_bytes", "BYTES"), ("held", "HOLDS"),
+    )  # fmt: skip
+    show(rows, as_json, columns)
 
 
 @app.command()
@@ -89,7 +103,11 @@ def verify(
 ) -> None:
     """Whether the repository is sound. Exit 1 names what is damaged."""
     config = settings()
-    _root(config)
+    if _by_broker(config):
+        from base.verbs import BackupVerify
+
+        _verb(config, "backup.verify", BackupVerify(whole=not quick), as_json)
+        return
     newest = _done(making.verify(config, whole=not quick))
     told = {"ok": True, "newest": newest, "whole": not quick}
     show(told, True) if as_json else typer.echo(f"sound; the newest is {newest}")
@@ -107,6 +125,9 @@ def restore(
     undo: Annotated[
         bool, typer.Option("--undo", help="Put back what a restore that was cut off moved.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Put a backup in the place of what is there, which is kept aside. Running tasks stop."""
@@ -118,8 +139,11 @@ def restore(
         _root(config)
         said = _done(restoring.undo(config, _say(as_json)))
         typer.echo("put back as it was" if said else "no restore was cut off here")
-        return
-    if not yes:
+        return None
+    if dry_run and not _by_broker(config):
+        steps = _done(planning.plan(config, snapshot, parts)).steps
+        return planned({"plan": list(steps)}, as_json)
+    if not yes and not dry_run:
         typer.confirm(
             f"Everything is stopped, and {', '.join(parts)} of {config.home} become what "
             f"{snapshot} says. Go on?",
@@ -129,8 +153,7 @@ def restore(
         from base.verbs import BackupRestore
 
         asked = BackupRestore.model_validate({"snapshot": snapshot, "parts": parts})
-        _verb(config, "backup.restore", asked, as_json)
-        return
+        return _verb(config, "backup.restore", asked, as_json, dry_run=dry_run)
     if config.broker is None:
         config.prepare()
     done = _done(
@@ -155,7 +178,7 @@ def restore(
     }
     if as_json:
         show(told, True)
-        return
+        return None
     typer.echo(
         f"restored {done.snapshot} of {done.manifest.at:%Y-%m-%d %H:%M} UTC, {done.took_s:g} s"
     )
@@ -164,6 +187,7 @@ def restore(
         typer.echo(f"its database: {done.database_aside}")
     for note in done.notes:
         typer.echo(f"note: {neutral(note)}")
+    return None
 
 
 @app.command()
@@ -184,18 +208,12 @@ def drill(
             f"{done.snapshot} {word}; ready after {done.ready_s:g} s, {done.took_s:g} s in all"
         )
         typer.echo(
-            f"task {done.task}; {done.memories} memories, found {done.recalled} of {done.asked}"
-            + (f"; {done.sites} sites" if done.sites else "")
+            f"task {done.task}; {counted(done.memories, 'memory', 'memories')}, "
+            f"found {done.recalled} of {done.asked}"
+            + (f"; {counted(done.sites, 'site')}" if done.sites else "")
         )
     if not done.ok:
         raise typer.Exit(EXIT_FAILED)
-
-
-def row(config: Settings) -> dict[str, Any]:
-    """For pages: where backups go and how the last one went."""
-    last = record.last(config)
-    place = rules.load(config).place(config)
-    return {"place": place, "last": last.model_dump(mode="json") if last else None}
 
 
 # Inside ----------------------------------------------------------------------------------------
@@ -211,7 +229,9 @@ def _root(config: Settings) -> None:
         stop("on the appliance this is root's: sudo ai-infra backup …", EXIT_FAILED)
 
 
-def _verb(config: Settings, verb: str, request: Ask, as_json: bool) -> None:
+def _verb(
+    config: Settings, verb: str, request: Ask, as_json: bool, *, dry_run: bool = False
+) -> None:
     from base import broker
     from base.deadline import Deadline
     from base.verbs import By
@@ -222,13 +242,20 @@ def _verb(config: Settings, verb: str, request: Ask, as_json: bool) -> None:
             verb,
             request,
             by=By(role="admin"),
+            dry_run=dry_run,
             deadline=Deadline.after(VERB_S),
             tell=_say(as_json),
         )
 
     said = _done(asked())
-    show(said.result, True) if as_json else typer.echo(
-        neutral("\n".join(f"{name}: {value}" for name, value in said.result.items()))
+    if dry_run:
+        return planned({"plan": list(said.plan)}, as_json)
+    return (
+        show(said.result, True)
+        if as_json
+        else typer.echo(
+            neutral("\n".join(f"{name}: {value}" for name, value in said.result.items()))
+        )
     )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from base import plural
 from base.terminal import neutral
 from portal.cli_client import EXIT_USAGE, call, show, stop
 
@@ -113,7 +114,9 @@ def remember(
     if as_json:
         show({"ids": ids}, True)
     else:
-        typer.echo(ids[0] if file is None else f"remembered {file} in {len(ids)} pieces")
+        typer.echo(
+            ids[0] if file is None else f"remembered {file} in {plural.counted(len(ids), 'piece')}"
+        )
 
 
 @app.command()

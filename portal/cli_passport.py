@@ -12,6 +12,7 @@ import typer
 from base import streams
 from base.bus import Bus
 from base.errors import AIError
+from base.plural import counted
 from base.settings import Settings
 from base.terminal import neutral
 from pai import passport, telos
@@ -47,7 +48,10 @@ def bring(folder: Path, *, dry_run: bool, goals: bool, as_json: bool) -> None:
         show(said, True)
         return
     done = "would take in" if dry_run else "took in"
-    typer.echo(f"{done} {said['memories']:,} memories and {said['ratings']:,} ratings")
+    typer.echo(
+        f"{done} {counted(said['memories'], 'memory', 'memories')} and "
+        f"{counted(said['ratings'], 'rating')}"
+    )
     if said.get("here_already"):
         typer.echo(f"{said['here_already']:,} of them were remembered here already, and are once")
     if said["goals"]:
@@ -92,7 +96,8 @@ def take_along(folder: Path, *, as_json: bool) -> None:
         show(said, True)
         return
     typer.echo(
-        f"{len(memories):,} memories: {len(done.written)} files written, "
+        f"{counted(len(memories), 'memory', 'memories')}: "
+        f"{counted(len(done.written), 'file')} written, "
         f"{len(done.appended)} added to, {len(done.unchanged)} as they were, in {folder}"
     )
     for path, backup in done.backed_up.items():

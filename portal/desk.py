@@ -22,6 +22,7 @@ from portal.limits import Seats
 from portal.oauth import Providers
 from portal.terminals import Terminals
 from portal.trail import Trail, event
+from portal.underway import Underway
 from portal.voice import Voice
 
 ASK_S = 10.0
@@ -45,6 +46,7 @@ class Desk:
     terminals: Terminals
     screens: Seats
     voice: Voice
+    underway: Underway
 
     def tell(self, found: AuditEvent) -> None:
         """Have it written down; never waits."""

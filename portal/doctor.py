@@ -85,7 +85,9 @@ def _backup(desk: Desk) -> Kept:
     try:
         place = rules.load(desk.settings).place(desk.settings)
     except (AIError, OSError) as error:
-        return Kept(place="", at=None, snapshot=None, problem=str(error))
+        if desk.settings.broker is None:
+            return Kept(place="", at=None, snapshot=None, problem=str(error))
+        place = found.place if found else ""  # the file is root's alone, who says what is wrong
     return Kept(
         place=place,
         at=found.at if found else None,

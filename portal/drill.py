@@ -17,18 +17,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import tomlkit
 
 from base import secrets
-from base.backup import rules, sites
+from base.backup import record, rules, sites
 from base.backup.command import PATH, run
 from base.backup.create import CERTIFICATES, ETC
 from base.backup.database import answering
-from base.backup.restic import Restic
-from base.errors import BackupError
+from base.backup.restic import Restic, Snapshot
+from base.errors import AIError, BackupError
 from base.messages import Wire
 from base.settings import Settings, load
 
@@ -70,10 +71,34 @@ class Drilled(Wire):
 
 
 async def drill(settings: Settings, say: Say, snapshot: str = "latest") -> Drilled:
-    """Raises BackupError when it cannot be restored or does not start."""
-    found = rules.load(settings)
-    restic = Restic.of(settings, found)
+    """What became of it, which `record` keeps. Raises BackupError when it cannot be restored or
+    does not start.
+    """
+    restic = Restic.of(settings, rules.load(settings))
     chosen = await restic.find(snapshot)
+    begun_s = time.monotonic()
+
+    def proved(problem: str | None, ready_s: float | None = None) -> None:
+        proof = record.Proof(
+            at=datetime.now(UTC),
+            snapshot=chosen.id,
+            took_s=round(time.monotonic() - begun_s, 1),
+            problem=problem,
+            ready_s=ready_s,
+        )
+        record.proved(settings, "drilled", proof)
+
+    try:
+        done = await _drill(settings, say, restic, chosen)
+    except AIError as error:
+        proved(str(error))
+        raise
+    proved(done.problem, done.ready_s)
+    return done
+
+
+async def _drill(settings: Settings, say: Say, restic: Restic, chosen: Snapshot) -> Drilled:
+    found = rules.load(settings)
     home = Path(tempfile.mkdtemp(prefix="ai-drill-"))
     home.chmod(0o711)
     port = _ports()

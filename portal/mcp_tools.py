@@ -20,6 +20,7 @@ from pydantic import Field
 
 from base.errors import AIError
 from base.messages import Effort, Event, Kind, answer_id
+from base.plural import counted
 from portal import crew, memory, talk, work
 from portal.api.openapi import VERSION
 from portal.auth import Caller
@@ -274,7 +275,7 @@ def _words(event: Event) -> str:
     data = event.data
     match event.kind:
         case Kind.PLAN:
-            return f"planned {len(data.get('subtasks', ()))} parts"
+            return f"planned {counted(len(data.get('subtasks', ())), 'part')}"
         case Kind.TOOL:
             return f"{event.agent}: {data.get('summary') or data.get('name')}"
         case Kind.CRITERION:

@@ -5,7 +5,7 @@ What they get back is what the record holds.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 from uuid import UUID
 
 from pydantic import (
@@ -132,6 +132,26 @@ class UndoChange(BaseModel, extra="forbid", frozen=True):
     """`change`: its id; left out: the last one."""
 
     change: Text | None = Field(None, min_length=1, max_length=100)
+
+
+#: What of a backup can be put in place by itself.
+Part = Literal["database", "vectors", "memory", "configuration", "certificates", "sites"]
+PARTS: tuple[Part, ...] = get_args(Part)
+#: Those that only the appliance has.
+SERVER: tuple[Part, ...] = ("certificates", "sites")
+
+
+class PlanRestore(BaseModel, extra="forbid", frozen=True):
+    """`parts`: what is restored, left out: all of it."""
+
+    parts: list[Part] = Field(list(PARTS), min_length=1, max_length=len(PARTS))
+
+
+class RestoreBackup(BaseModel, extra="forbid", frozen=True):
+    """`confirm`: the snapshot's id once more, as a person's word that it is meant."""
+
+    confirm: Text = Field(min_length=1, max_length=100)
+    parts: list[Part] = Field(list(PARTS), min_length=1, max_length=len(PARTS))
 
 
 class NewWebhook(BaseModel, extra="forbid", frozen=True):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from base.messages import Wire
+from base.plural import counted
 
 STALE_S = 60.0
 #: A model may think for a minute and a half before its stream counts as broken.
@@ -78,11 +79,11 @@ def _program(signs: Signs) -> Trouble | None:
 
 def _person(signs: Signs) -> Trouble | None:
     if signs.approvals:
-        said = f"it waits for {signs.approvals} approval{'s' * (signs.approvals != 1)}"
+        said = f"it waits for {counted(signs.approvals, 'approval')}"
         return _of("approval", said, "Answer under Approvals.")
     if signs.paused and (signs.task or signs.waiting):
         count = signs.waiting
-        more = f"{count} piece{'s' * (count != 1)} of work wait{'s' * (count == 1)}"
+        more = counted(count, "piece of work waits", "pieces of work wait")
         said = f"paused while {more if count else 'a task is half done'}"
         return _of("paused", said, "Resume it.")
     return None

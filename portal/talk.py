@@ -13,6 +13,7 @@ from base import log, outbox, roster, streams
 from base.errors import BusError, InputError, NotFoundError
 from base.messages import Event, Kind, Wire, answer_id
 from base.outbox import Request
+from base.plural import counted
 from base.store import Row
 from portal import trail
 from portal.auth import Caller
@@ -262,7 +263,9 @@ async def _countable(desk: Desk, caller: Caller, send: Send) -> None:
     """Raises InputError for more or larger files than one message may bring."""
     limits, ids = desk.limiter.rates.uploads, list(map(str, send.attachments))
     if len(ids) > limits.message_files:
-        raise InputError(f"a message may bring {limits.message_files} files, not {len(ids)}")
+        raise InputError(
+            f"a message may bring {counted(limits.message_files, 'file')}, not {len(ids)}"
+        )
     if ids:
         size_bytes = await desk.store.fetchval(
             "SELECT COALESCE(SUM(size_bytes), 0) FROM attachments"

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from base.errors import AIError, NotRunningError
+from base.plural import counted
 
 ETC = Path("/etc/ai-infra")
 KEPT = Path("/var/log/ai-infra/attestation.json")
@@ -94,7 +95,8 @@ def units() -> str:
         rows = found if isinstance(found, list) else rows
         idle = [row for row in rows if row.get("status") not in {"offline", "error"}]
         if not down and idle and len(idle) == len(rows):
-            return f"{len(UNITS)} units are active, {len(idle)} agents are there"
+            there = counted(len(idle), "agent is", "agents are")
+            return f"{len(UNITS)} units are active, {there} there"
         if time.monotonic() > end_s:
             raise NotRunningError(
                 f"not active: {', '.join(down) or 'none'}; agents that are there: {len(idle)}"

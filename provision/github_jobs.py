@@ -18,6 +18,7 @@ from pydantic import AwareDatetime, BaseModel
 
 from base import log
 from base.errors import AIError, ConflictError, InputError, NotFoundError
+from base.plural import counted
 from base.redact import redact
 from base.settings import load
 from base.verbs_outside import GithubRelease
@@ -262,21 +263,22 @@ def planned(done: Done) -> list[str]:
     """A dry run in words."""
     steps = []
     if done.pushed:
-        steps.append(f"push {len(done.pushed)} files to GitHub: {listed(done.pushed)}")
+        steps.append(f"push {counted(len(done.pushed), 'file')} to GitHub: {listed(done.pushed)}")
     if done.taken:
-        steps.append(f"take {len(done.taken)} files from GitHub: {listed(done.taken)}")
+        steps.append(f"take {counted(len(done.taken), 'file')} from GitHub: {listed(done.taken)}")
     for path, why in done.both.items():
         steps.append(f"leave {path} as it is on both sides: {why}")
     if done.left:
         told_of = (f"{path} ({why})" for path, why in done.left.items())
-        steps.append(f"leave out {len(done.left)} files: {listed(told_of)}")
+        steps.append(f"leave out {counted(len(done.left), 'file')}: {listed(told_of)}")
     return steps or ["nothing: both sides are the same"]
 
 
 def _settle(name: str, both: Mapping[str, str]) -> str:
     paths = listed(f"{path} ({why})" for path, why in both.items())
+    stays = counted(len(both), "file stays as it is", "files stay as they are")
     return (
-        f"{len(both)} files stay as they are on both sides: {paths}; look at them: "
+        f"{stays} on both sides: {paths}; look at them: "
         f"github.status {name}; then say which holds: github.sync {name} with here or there"
     )
 
@@ -287,5 +289,5 @@ def _difference(here: bytes | None, there: bytes | None) -> str:
         for side in (here, there)
     )
     lines = list(difflib.unified_diff(ours, theirs, "here", "GitHub", lineterm="", n=2))
-    more = [f"… {len(lines) - DIFF_LINES} more lines"] if len(lines) > DIFF_LINES else []
+    more = [f"… {counted(len(lines) - DIFF_LINES, 'more line')}"] if len(lines) > DIFF_LINES else []
     return redact("\n".join(lines[:DIFF_LINES] + more))

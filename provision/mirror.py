@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from base.errors import ConflictError
+from base.plural import counted
 from provision import folders, snapshot
 from provision.git import Blob, RejectedError, Repo, oid
 from provision.outside import Repository
@@ -58,9 +59,9 @@ class Mirror:
             done = Done(commit=None, pushed=tuple(sorted(changes)), left=now.left, both={})
             if not changes or dry_run:
                 return done
-            await tell(f"pushing {len(changes)} files")
+            await tell(f"pushing {counted(len(changes), 'file')}")
             made = await self._repo.write(
-                MADE, head, changes, f"Backup of {self._name}: {len(changes)} files"
+                MADE, head, changes, f"Backup of {self._name}: {counted(len(changes), 'file')}"
             )
             try:
                 await self._repo.push(made)
@@ -101,9 +102,12 @@ class Mirror:
                 await self._repo.write(HERE, before, turn, f"{self._name} as it was here")
             commit = None
             if made.to_there:
-                await tell(f"pushing {len(made.to_there)} files")
+                await tell(f"pushing {counted(len(made.to_there), 'file')}")
                 commit = await self._repo.write(
-                    MADE, head, made.to_there, f"{self._name}: {len(made.to_there)} files"
+                    MADE,
+                    head,
+                    made.to_there,
+                    f"{self._name}: {counted(len(made.to_there), 'file')}",
                 )
                 try:
                     await self._repo.push(commit)

@@ -21,6 +21,7 @@ from base import log, streams
 from base.audit import AuditEvent, message
 from base.bus import Bus
 from base.errors import BusError, ConflictError, StoreError
+from base.plural import counted
 
 NAME = "broker"
 AGAIN_S = 1.0
@@ -118,8 +119,8 @@ class Trail:
         """Raises ConflictError when nothing more can be written down."""
         if self._waiting >= WAITING_MAX:
             raise ConflictError(
-                f"{self._waiting} events wait for Redis to be written down: nothing is done "
-                "before they are"
+                f"{counted(self._waiting, 'event waits', 'events wait')} for Redis to be written "
+                "down: nothing is done before"
             )
 
     async def before(self, event: AuditEvent) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from base.errors import ConflictError, InputError, NotRunningError
+from base.plural import counted
 from base.verbs import Folder, Git, Previous, Upload
 from provision import looks, nginx, tree
 from provision.box import Box
@@ -138,7 +139,8 @@ class Releases:
         if not count.files:
             raise InputError(f"there is no file in {found.told}")
         return [
-            f"copy {found.told}: {count.files:,} files and folders, {count.bytes:,} bytes",
+            f"copy {found.told}: {counted(count.files, 'file or folder', 'files and folders')}, "
+            f"{counted(count.bytes, 'byte')}",
             f"serve them at {domain} instead of {served}",
             f"fetch a file through nginx; keep the last {KEPT} releases",
         ]

@@ -20,6 +20,8 @@ from typing import Any, TextIO
 
 import yaml
 
+from base.plural import counted
+
 PROJECT = Path(__file__).parent / "project"
 LOG = Path("/var/log/ai-infra/install.log")
 KEY = Path("/etc/ai-infra/anthropic-api-key.new")
@@ -218,7 +220,7 @@ def _tell(done: Run, log: Path, *, check: bool) -> None:
         print(f"      would change: {change}")
     word = "would be changed" if check else "changed"
     tasks = sum(done.count.values())
-    print(f"      {tasks} tasks, {word}={len(done.changed)}; the whole log is in {log}")
+    print(f"      {counted(tasks, 'task')}, {word}={len(done.changed)}; the whole log is in {log}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import sys
 from datetime import UTC, datetime
 
 from base.errors import StoreError
+from base.plural import counted
 from supervisor import record
 from supervisor.parts import Parts
 
@@ -49,7 +50,8 @@ async def status(parts: Parts) -> list[str]:
     hard_usd = parts.budgets.daily.hard_limit_usd
     spent_usd = sum(parts.spent.values())
     lines = [
-        f"status · {len(roots)} requests wait · {len(held)} subtasks at work · "
+        f"status · {counted(len(roots), 'request waits', 'requests wait')} · "
+        f"{counted(len(held), 'subtask')} at work · "
         f"{len(parts.slots.names)} plans and joins · ${spent_usd:.2f} of ${hard_usd:.2f} today"
     ]
     now = datetime.now(UTC)

@@ -26,6 +26,7 @@ import psutil
 from base import log, secrets
 from base.deadline import Deadline
 from base.errors import ConflictError, NotRunningError, SettingsError, WindowsError
+from base.plural import counted
 from base.settings import Settings
 from base.store import Store
 from supervisor import environment, layout, status, stores, units
@@ -122,7 +123,7 @@ async def _up(settings: Settings, say: Say) -> dict[str, Any]:
     store = await Store.open(settings.postgres, "up")
     try:
         if applied := await store.migrate():
-            say(f"schema    {len(applied)} migrations applied")
+            say(f"schema    {counted(len(applied), 'migration')} applied")
     finally:
         await store.close()
     for program in (*layout.services(settings), *layout.agents(settings)):

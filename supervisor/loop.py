@@ -21,6 +21,7 @@ from base.errors import AIError, BusError, ConflictError, InputError, NotFoundEr
 from base.levels import Levels
 from base.llm import LLM
 from base.messages import Heartbeat, Message, ModelCall, Type
+from base.plural import counted
 from base.prices import Models
 from base.settings import Settings
 from base.store import HeldLock, Store
@@ -78,7 +79,9 @@ async def run(parts: Parts, post: HeldLock, stop: asyncio.Event) -> None:
     for fault in parts.roster.faults:
         parts.tell(f"roster: {fault}")
     model = "the rehearsal model" if parts.settings.rehearsal else "the model"
-    parts.tell(f"supervisor · {len(parts.agents)} agents · {model} · /status shows what goes on")
+    parts.tell(
+        f"supervisor · {counted(len(parts.agents), 'agent')} · {model} · /status shows what goes on"
+    )
     await program.watch(
         stop,
         post=post.watch(),

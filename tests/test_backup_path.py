@@ -36,6 +36,9 @@ def test_backup_drill_wipe_restore(made: Installation) -> None:
     assert drilled["recalled"] >= 1
     assert drilled["task"] == "completed"
     assert drilled["ready_s"] < 15 * 60
+    proof = json.loads((made.home / "backup-proofs.json").read_text())["drilled"]
+    assert (proof["snapshot"], proof["problem"]) == (done["snapshot"], None)
+    assert proof["ready_s"] == drilled["ready_s"]
     made.cli("memory", "remember", "Younger than the backup.")
     made.down()
     kept = key.read_bytes()
@@ -49,6 +52,7 @@ def test_backup_drill_wipe_restore(made: Installation) -> None:
     told = json.loads(made.cli("backup", "restore", "--yes", "--json").stdout)
     assert told["snapshot"] == done["snapshot"]
     assert (made.home / "config" / "models.toml").is_file()
+    assert json.loads((made.home / "restore.json").read_text())["ended_at"]
     made.up()
     memories = json.loads(made.cli("memory", "search", "boat", "--json").stdout)
     assert memories["items"][0]["memory"]["text"] == "My boat is called Calypso."

@@ -86,7 +86,7 @@ def test_a_script_that_did_not_arrive_whole_runs_nothing(
 def test_what_takes_long_says_that_it_goes_on(tmp_path: Path) -> None:
     """Where there is no terminal, too: a line now and then, with what the log says last."""
     text = SCRIPT.read_text()
-    names = ("say", "fail", "last_line", "quietly")
+    names = ("say", "fail", "last_line", "news", "quietly")
     parts = [re.search(rf"^{name}\(\) {{.*?}}$", text, re.MULTILINE | re.DOTALL) for name in names]
     log = tmp_path / "log"
     work = "printf 'Collecting torch\\n  Downloading 3%%\\r  Downloading 97%%\\n\\n'; sleep 1.4"
@@ -96,6 +96,30 @@ def test_what_takes_long_says_that_it_goes_on(tmp_path: Path) -> None:
         ["/bin/bash", "-eu", "-c", script], capture_output=True, text=True, check=True, timeout=20
     )
     assert done.stdout.splitlines() == ["      1 s, still at work: Downloading 97%", "done"]
+
+
+def test_a_silent_command_is_not_told_of_by_its_last_line(tmp_path: Path) -> None:
+    """pip unpacks for half a minute under its line of what it took away before."""
+    text = SCRIPT.read_text()
+    names = ("say", "fail", "last_line", "news", "quietly")
+    parts = [re.search(rf"^{name}\(\) {{.*?}}$", text, re.MULTILINE | re.DOTALL) for name in names]
+    (tmp_path / "venv").mkdir()
+    (tmp_path / "venv" / "big").write_bytes(b"x" * 3_000_000)
+    log = tmp_path / "log"
+    head = [*(found[0] for found in parts if found), f"LOG={log}", "LIFE_S=1", 'SCRATCH=""']
+    for fills, begun, then in (
+        (f"{tmp_path}/venv", "  Successfully uninstalled setuptools-66", "unpacking, 3 MB so far"),
+        ("", "Collecting torch", f"nothing new in {log}"),
+    ):
+        lines = [*head, f"FILLS={fills}", f"quietly sh -c 'echo \"{begun}\"; sleep 3.2'"]
+        done = subprocess.run(
+            ["/bin/bash", "-euo", "pipefail", "-c", "\n".join(lines)],
+            capture_output=True, text=True, check=True, timeout=20,
+        )  # fmt: skip
+        first, *more = done.stdout.splitlines()
+        assert "uninstalled" not in first
+        assert ("Collecting torch" in first) == (not fills)
+        assert more[-1].endswith(then), done.stdout
 
 
 def test_help_and_wrong_usage(bare: dict[str, str]) -> None:

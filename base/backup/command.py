@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +15,9 @@ from base.errors import BackupError
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 END_S = 5.0
+LINE_MAX_BYTES = 1_000_000
+
+Heard = Callable[[str], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +42,10 @@ async def run(
     environment: Mapping[str, str] | None = None,
     cwd: Path = Path("/"),
     given: bytes | BinaryIO | None = None,
+    heard: Heard | None = None,
 ) -> Done:
-    """given: its standard input, bytes or an open file. Ended with whoever waits for it.
+    """given: its standard input, bytes or an open file; heard: gets each line that it says, when it
+    says it. Ended with whoever waits for it.
 
     Raises BackupError when it is not there or takes too long.
     """
@@ -55,12 +60,13 @@ async def run(
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
+            limit=LINE_MAX_BYTES,
         )
     except OSError as error:
         raise BackupError(f"{argv[0]} cannot be run: {error.strerror}") from error
     try:
         async with asyncio.timeout(deadline_s):
-            out, err = await process.communicate(data)
+            out, err = await _said(process, data, heard)
     except TimeoutError as error:
         raise BackupError(f"{Path(argv[0]).name} took longer than {deadline_s:g} s") from error
     finally:
@@ -68,6 +74,31 @@ async def run(
             await end(process)
     code = process.returncode or 0
     return Done(code=code, out=out.decode(errors="replace"), err=err.decode(errors="replace"))
+
+
+async def _said(
+    process: asyncio.subprocess.Process, data: bytes | None, heard: Heard | None
+) -> tuple[bytes, bytes]:
+    if heard is None:
+        return await process.communicate(data)
+    assert data is None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    async with asyncio.TaskGroup() as reading:
+        both = [
+            reading.create_task(_lines(stream, heard), name="lines")
+            for stream in (process.stdout, process.stderr)
+        ]
+    await process.wait()
+    return both[0].result(), both[1].result()
+
+
+async def _lines(stream: asyncio.StreamReader, heard: Heard) -> bytes:
+    found = b""
+    async for line in stream:
+        found += line
+        await heard(line.decode(errors="replace").rstrip())
+    return found
 
 
 async def end(

@@ -7,7 +7,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from base.settings import Settings
 #: Of the home, as they lie; the stage is beside them. What is missing is left out.
 FOLDERS = ("MEMORY", "TELOS", "attachments", "config", "hooks", "secrets")
 STAGE = "data/stage"
+LOCK = "data/backup.lock"
 ETC, CERTIFICATES = Path("/etc/ai-infra"), Path("/etc/letsencrypt")
 
 
@@ -50,11 +51,17 @@ async def create(settings: Settings, say: Say) -> Made:
                 staging.staged(settings, database, say) as manifest,
             ):
                 await say(f"writing to {restic.place}")
-                snapshot = await restic.backup(
+
+                async def tell(percent: int) -> None:
+                    await say(f"writing to {restic.place}: {percent} %")
+
+                written = await restic.backup(
                     settings.home,
                     _paths(settings, found, manifest),
                     version=manifest.version,
+                    counts=manifest.counts,
                     without=_without(settings, found, restic),
+                    tell=tell,
                 )
             await say("letting old snapshots go")
             keep = found.keep
@@ -64,12 +71,16 @@ async def create(settings: Settings, say: Say) -> Made:
             raise
         took_s = round(time.monotonic() - begun_s, 1)
         last = record.Last(
-            at=datetime.now(UTC), snapshot=snapshot, place=restic.place, took_s=took_s
+            at=datetime.now(UTC),
+            snapshot=written.id,
+            place=restic.place,
+            took_s=took_s,
+            sizes=record.sized(settings, written.id, written.size_bytes),
         )
         with _told(record.path(settings)):
             record.write(settings, last)
     return Made(
-        snapshot=snapshot,
+        snapshot=written.id,
         place=restic.place,
         took_s=took_s,
         first=first,
@@ -80,7 +91,13 @@ async def create(settings: Settings, say: Say) -> Made:
 
 async def snapshots(settings: Settings) -> list[Snapshot]:
     """Oldest first. Raises BackupError, NotFoundError without any."""
-    return await Restic.of(settings, rules.load(settings)).snapshots()
+    found = await Restic.of(settings, rules.load(settings)).snapshots()
+    last = record.last(settings)
+    sizes = last.sizes if last else {}
+    return [
+        one if one.size_bytes is not None else replace(one, size_bytes=sizes.get(one.id))
+        for one in found
+    ]
 
 
 async def verify(settings: Settings, *, whole: bool) -> str:
@@ -89,17 +106,43 @@ async def verify(settings: Settings, *, whole: bool) -> str:
     """
     restic = Restic.of(settings, rules.load(settings))
     found = await restic.find("latest")
-    await restic.check(whole=whole)
+    begun_s = time.monotonic()
+
+    def proved(problem: str | None) -> None:
+        proof = record.Proof(
+            at=datetime.now(UTC),
+            snapshot=found.id,
+            took_s=round(time.monotonic() - begun_s, 1),
+            whole=whole,
+            problem=problem,
+        )
+        record.proved(settings, "verified", proof)
+
+    try:
+        await restic.check(whole=whole)
+    except BackupError as error:
+        proved(str(error))
+        raise
+    proved(None)
     return found.id
+
+
+def busy(settings: Settings) -> bool:
+    """Whether a backup or restore is at work here, without taking its lock for a moment."""
+    with contextlib.suppress(OSError):
+        inode = f":{(settings.home / LOCK).stat().st_ino}"
+        held = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+        return any(" FLOCK " in line and line.split()[5].endswith(inode) for line in held)
+    return False
 
 
 @contextlib.contextmanager
 def alone(settings: Settings) -> Iterator[None]:
     """One backup or restore of a home at a time. Raises ConflictError."""
-    place = settings.home / "data"
+    place = settings.home / LOCK
     with _told(place):
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        number = os.open(place / "backup.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        number = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)

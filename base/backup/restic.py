@@ -8,7 +8,7 @@ import pwd
 import secrets
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,12 +16,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from base import secrets_files
-from base.backup.command import Done, run
+from base.backup.command import Done, Heard, run
 from base.backup.rules import Rules
 from base.errors import BackupError, NotFoundError, SettingsError
 from base.settings import Settings
 
 TAG = "ai-infra"
+COUNT = "count-"
+STEP_PERCENT = 5
 #: A first backup over a slow line may take a night.
 LONG_S, SHORT_S = 6 * 3600.0, 300.0
 NONE = ("unable to open config file", "Is there a repository at", "does not exist")
@@ -35,12 +37,24 @@ TELLING = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """id: restic's, short; version: of the product that made it."""
+    """id: restic's, short; version: of the product that made it. size_bytes: what it holds, None:
+    this restic does not say. counts: rows of its database, by name; empty: an older version's.
+    """
 
     id: str
     at: datetime
     host: str
     version: str
+    size_bytes: int | None
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """A new snapshot: its id, and how many bytes it holds."""
+
+    id: str
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,19 +112,45 @@ class Restic:
         return True
 
     async def backup(
-        self, cwd: Path, paths: Sequence[str], *, version: str, without: Sequence[str]
-    ) -> str:
-        """A snapshot of `paths`, those of `cwd` by relative names; its id. Raises BackupError."""
+        self,
+        cwd: Path,
+        paths: Sequence[str],
+        *,
+        version: str,
+        counts: Mapping[str, int],
+        without: Sequence[str],
+        tell: Callable[[int], Awaitable[None]],
+    ) -> Written:
+        """A snapshot of `paths`, those of `cwd` by relative names. counts: are said in the list of
+        snapshots; tell: gets how many per cent are done. Raises BackupError.
+        """
         line = ["backup", "--json", "--tag", TAG, "--tag", f"version={version}", "--exclude-caches"]
+        for name, number in counts.items():
+            line += ["--tag", f"{COUNT}{name}={number}"]
         for path in without:
             line += ["--exclude", path]
-        done = await self._free([*line, "--", *paths], LONG_S, cwd)
+        percent = 0
+
+        async def heard(said: str) -> None:
+            nonlocal percent
+            found = _row(said)
+            if found.get("message_type") != "status":
+                return
+            now = int(100 * float(found.get("percent_done", 0)))
+            if now >= percent + STEP_PERCENT:
+                percent = now
+                await tell(now)
+
+        done = await self._free([*line, "--", *paths], LONG_S, cwd, heard)
         rows = [row for row in map(_row, done.out.splitlines()) if row]
         found = [row for row in rows if row.get("message_type") == "summary"]
         if done.code not in {0, 3} or not found:
             raise self._error(done)
         # 3: a file went away while it was read, which is what workspaces do.
-        return str(found[-1]["snapshot_id"])[:8]
+        return Written(
+            id=str(found[-1]["snapshot_id"])[:8],
+            size_bytes=int(found[-1].get("total_bytes_processed", 0)),
+        )
 
     async def snapshots(self) -> list[Snapshot]:
         """Oldest first. Raises BackupError, NotFoundError without a repository."""
@@ -137,6 +177,13 @@ class Restic:
         if done.code or "ignoring error for" in done.err:
             raise self._error(done)
 
+    async def read(self, snapshot: str, path: str) -> bytes:
+        """A small file of a snapshot. Raises BackupError."""
+        done = await self._run(["dump", "--no-lock", snapshot, path], SHORT_S)
+        if done.code:
+            raise self._error(done)
+        return done.out.encode()
+
     async def check(self, *, whole: bool) -> None:
         """That the repository is sound; `whole`: every byte is read. Raises BackupError."""
         self._check_key()
@@ -148,8 +195,10 @@ class Restic:
             raise BackupError(f"the repository {self.place} is damaged: {said}") from told
 
     async def forget(self, *, daily: int, weekly: int, monthly: int) -> None:
-        """Let old snapshots go and give their room back. Raises BackupError."""
-        line = ["forget", "--prune", "--tag", TAG, "--group-by", "host", "--keep-last", "1"]
+        """Let old snapshots go and give their room back. All of the last day stay: one made by
+        hand does not cost that of the night before. Raises BackupError.
+        """
+        line = ["forget", "--prune", "--tag", TAG, "--group-by", "host", "--keep-within", "1d"]
         for name, number in (("daily", daily), ("weekly", weekly), ("monthly", monthly)):
             if number:
                 line += [f"--keep-{name}", str(number)]
@@ -159,15 +208,27 @@ class Restic:
 
     # Inside --------------------------------------------------------------------------------
 
-    async def _free(self, line: Sequence[str], deadline_s: float, cwd: Path = Path("/")) -> Done:
+    async def _free(
+        self,
+        line: Sequence[str],
+        deadline_s: float,
+        cwd: Path = Path("/"),
+        heard: Heard | None = None,
+    ) -> Done:
         """`_run`, once more after removing the locks of programs that ended."""
-        done = await self._run(line, deadline_s, cwd)
+        done = await self._run(line, deadline_s, cwd, heard)
         if done.code and "already locked" in done.err:
             await self._run(["unlock"], SHORT_S)
-            done = await self._run(line, deadline_s, cwd)
+            done = await self._run(line, deadline_s, cwd, heard)
         return done
 
-    async def _run(self, line: Sequence[str], deadline_s: float, cwd: Path = Path("/")) -> Done:
+    async def _run(
+        self,
+        line: Sequence[str],
+        deadline_s: float,
+        cwd: Path = Path("/"),
+        heard: Heard | None = None,
+    ) -> Done:
         self.cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         place, options = _address(self.place)
         environment = {
@@ -176,10 +237,11 @@ class Restic:
             "RESTIC_PASSWORD_FILE": str(self.key),
             "RESTIC_CACHE_DIR": str(self.cache),
             "GOMAXPROCS": "2",
+            "RESTIC_PROGRESS_FPS": "0.5",  # else it says sixty times a second how far it is
             **self.credentials,
         }
         argv = [self.program, *options, *line]
-        return await run(argv, deadline_s=deadline_s, environment=environment, cwd=cwd)
+        return await run(argv, deadline_s=deadline_s, environment=environment, cwd=cwd, heard=heard)
 
     def _begun(self) -> bool:
         return self.place.startswith("/") and (Path(self.place) / "config").exists()
@@ -262,12 +324,19 @@ def _row(line: str) -> dict[str, Any]:
 
 def _snapshot(row: dict[str, Any]) -> Snapshot:
     tags = row.get("tags") or []
-    version = next((tag.partition("=")[2] for tag in tags if tag.startswith("version=")), "")
+    told = dict(tag.partition("=")[::2] for tag in tags)
+    size_bytes = (row.get("summary") or {}).get("total_bytes_processed")
     return Snapshot(
         id=str(row["short_id"]),
         at=datetime.fromisoformat(row["time"][:19] + _zone(row["time"])),
         host=str(row.get("hostname", "")),
-        version=version,
+        version=told.get("version", ""),
+        size_bytes=None if size_bytes is None else int(size_bytes),
+        counts={
+            name.removeprefix(COUNT): int(number)
+            for name, number in told.items()
+            if name.startswith(COUNT) and number.isdecimal()
+        },
     )
 
 

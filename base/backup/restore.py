@@ -18,8 +18,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from base import migrations
-from base.backup import moves, rules, running, sites, staging
+from base.backup import moves, record, rules, running, sites, staging
 from base.backup.create import CERTIFICATES, ETC, STAGE, alone
 from base.backup.database import answering
 from base.backup.moves import Move
@@ -90,32 +89,48 @@ async def restore(
     wanted = tuple(part for part in PARTS if part in parts)
     restic = source or Restic.of(settings, rules.load(settings))
     with alone(settings):
-        if _note(settings).exists():
-            raise ConflictError("a restore was cut off here; first: ai-infra backup restore --undo")
+        unbroken(settings)
         found = await restic.find(snapshot)
         place = folder(settings)
-        shutil.rmtree(place, ignore_errors=True)
-        try:
-            place.mkdir(mode=0o700, parents=True)
-            await say(f"fetching {found.id} of {found.at:%Y-%m-%d %H:%M} from {restic.place}")
-            manifest = await _fetch(settings, restic, found.id, wanted)
-            done, database, notes = await _put(
-                settings, say, found.id, manifest, wanted, start, environment
-            )
-        except OSError as error:
-            raise BackupError(f"{error.filename or place}: {error.strerror}") from error
-        finally:
-            if not _note(settings).exists():
-                shutil.rmtree(place, ignore_errors=True)
+        begun = record.Restore(
+            begun_at=datetime.now(UTC), snapshot=found.id, of=found.at, parts=wanted
+        )
+        with record.restoring(settings, begun) as (kept, ended):
+
+            async def told(step: str) -> None:
+                kept(step)
+                await say(step)
+
+            shutil.rmtree(place, ignore_errors=True)
+            try:
+                place.mkdir(mode=0o700, parents=True)
+                await told(f"fetching {found.id} of {found.at:%Y-%m-%d %H:%M} from {restic.place}")
+                manifest = await _fetch(settings, restic, found.id, wanted)
+                done, database, notes = await _put(
+                    settings, told, found.id, manifest, wanted, start, environment
+                )
+            except OSError as error:
+                raise BackupError(f"{error.filename or place}: {error.strerror}") from error
+            finally:
+                if not _note(settings).exists():
+                    shutil.rmtree(place, ignore_errors=True)
+            aside = settings.home / "aside" / done
+            ended({"aside": str(aside), "database_aside": database, "notes": tuple(notes)})
     return Restored(
         snapshot=found.id,
         manifest=manifest,
         parts=wanted,
-        aside=settings.home / "aside" / done,
+        aside=aside,
         database_aside=database,
         notes=tuple(notes),
         took_s=round(time.monotonic() - begun_s, 1),
     )
+
+
+def unbroken(settings: Settings) -> None:
+    """Raises ConflictError when a restore was cut off here."""
+    if _note(settings).exists():
+        raise ConflictError("a restore was cut off here; first: ai-infra backup restore --undo")
 
 
 async def undo(settings: Settings, say: Say) -> bool:
@@ -130,6 +145,7 @@ async def undo(settings: Settings, say: Say) -> bool:
         await _undo(settings, say, note)
         if note.was_running:
             await running.start(settings)
+        record.undone(settings)
     return True
 
 
@@ -161,11 +177,7 @@ async def _fetch(
     if "sites" in parts and settings.broker:
         wanted += [str(path) for path in (sites.NGINX, sites.WWW, sites.RECORD)]
     await restic.restore(snapshot, place, wanted)
-    newest = len(migrations.read())
-    if manifest.counts.get("schema", 0) > newest:
-        raise BackupError(
-            f"the snapshot is of version {manifest.version}, newer than this one: update first"
-        )
+    staging.known(manifest)
     if "database" in parts:
         dump = place / STAGE / staging.DUMP
         if not dump.is_file() or staging.digest(dump) != manifest.dump_sha256:

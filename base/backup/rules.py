@@ -92,7 +92,8 @@ def load(settings: Settings) -> Rules:
     except ValidationError as error:
         raise SettingsError(
             [
-                f"backup.toml: {'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+                f"backup.toml: {'.'.join(str(part) for part in fault['loc'])}: "
+                + str(fault["msg"]).removeprefix("Value error, ")
                 for fault in error.errors(include_input=False, include_url=False)
             ]
         ) from None

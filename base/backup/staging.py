@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import AwareDatetime, ValidationError
 
-from base import streams
+from base import migrations, streams
 from base.backup.database import Access, Database
 from base.bus import Bus
 from base.deadline import Deadline
@@ -95,11 +95,27 @@ def version() -> str:
     return metadata.version("ai-infrastructure")
 
 
+def known(found: Manifest) -> None:
+    """Raises BackupError for one of a newer version, whose database is not understood here."""
+    if found.counts.get("schema", 0) > len(migrations.read()):
+        raise BackupError(
+            f"the snapshot is of version {found.version}, newer than this one: update first"
+        )
+
+
 def read(place: Path) -> Manifest:
-    """The manifest of a restored stage, its dump checked. Raises BackupError."""
+    """The manifest of a restored stage. Raises BackupError."""
     try:
-        found = Manifest.model_validate_json((place / MANIFEST).read_bytes())
-    except (OSError, ValidationError) as error:
+        return parsed((place / MANIFEST).read_bytes())
+    except OSError as error:
+        raise BackupError(f"the snapshot has no manifest that can be read: {error}") from error
+
+
+def parsed(raw: bytes) -> Manifest:
+    """A manifest as it was written. Raises BackupError."""
+    try:
+        found = Manifest.model_validate_json(raw)
+    except ValidationError as error:
         raise BackupError(f"the snapshot has no manifest that can be read: {error}") from error
     if found.format != 1:
         raise BackupError(f"the snapshot has format {found.format}, made by a newer version")

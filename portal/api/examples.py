@@ -50,7 +50,7 @@ from portal.api.samples import (
     VOICE,
     WEBHOOK,
 )
-from portal.api.samples_broker import CHANGES, OFFERED
+from portal.api.samples_broker import BACKUPS, CHANGES, OFFERED, PLANNED, PROGRESS, WORK
 
 BODIES: dict[str, Any] = settings.BODIES | {
     "auth_login": {"email": "ada@example.org", "password": "a long enough one"},
@@ -86,12 +86,20 @@ BODIES: dict[str, Any] = settings.BODIES | {
     "domains_plan": {"domain_name": "example.org"},
     "domains_switch": {"enabled": False},
     "domains_undo": {"change": "20261128T093000000000-5f3a21"},
+    "backups_plan": {"parts": ["database", "memory"]},
+    "backups_restore": {"confirm": "986b286e", "parts": ["database", "memory"]},
     "broker_do": {"unit": "nginx.service"},
     "webhooks_create": {"url": WEBHOOK["url"], "description": WEBHOOK["description"]},
     "dlq_purge": {"stream": "results"},
 }
 
 ANSWERS: dict[str, Any] = settings.ANSWERS | {
+    "backups_list": BACKUPS,
+    "backups_create": WORK,
+    "backups_progress": PROGRESS,
+    "backups_verify": WORK | {"kind": "verify", "step": "reading every byte"},
+    "backups_plan": PLANNED,
+    "backups_restore": WORK | {"kind": "restore", "snapshot": "986b286e", "step": "stopping"},
     "auth_login": TOKENS,
     "auth_refresh": TOKENS,
     "auth_me": ME,

@@ -40,6 +40,7 @@ TAGS = {
     "memory": "What is remembered of the caller's work.",
     "domains": "The server's own domains; not available in local mode.",
     "broker": "What only root can do, by typed verbs (admin); not available in local mode.",
+    "backups": "Backups of the whole installation: made, checked, restored (admin).",
     "webhooks": "Have an address of yours told when a task ended.",
     "usage": "What model calls spent.",
     "settings": "The configuration and the secrets (admin).",

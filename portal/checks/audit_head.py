@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from base import audit_heads
 from base.audit_writer import HEAD_S, ROLE, usable_role
+from base.plural import counted
 from portal.checks.check import Check, Finding
 from portal.checks.sight import Sight
 
@@ -18,7 +19,7 @@ async def look(sight: Sight) -> Finding:
     store = await sight.store()
     last = int(await store.fetchval("SELECT COALESCE(max(seq), 0) FROM audit_logs"))
     unsigned = max(0, last - heads[-1].seq)
-    said = f"row {heads[-1].seq} signed {age_s / 60:.0f} min ago, {unsigned} rows since"
+    said = f"row {heads[-1].seq} signed {age_s / 60:.0f} min ago, {counted(unsigned, 'row')} since"
     if not await usable_role(store):
         said += f"; no role {ROLE}: rows are written with the rights of the database's owner"
     return unsigned == 0 or age_s < 2 * HEAD_S, said

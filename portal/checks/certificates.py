@@ -10,6 +10,7 @@ from cryptography import x509
 
 from base import broker
 from base.deadline import Deadline
+from base.plural import counted
 from base.verbs import By, Cert, Nothing
 from portal.checks.check import DEADLINE_S, Check, Finding
 from portal.checks.sight import Sight
@@ -35,9 +36,9 @@ def judge(found: dict[str, tuple[datetime, datetime]], now: datetime) -> Finding
     days = {name: (end - now).total_seconds() / 86_400 for name, (_, end) in found.items()}
     late = [name for name, (start, end) in found.items() if end - now < (end - start) * ALARM]
     if late:
-        return False, ", ".join(f"{name} {days[name]:.0f} days left" for name in late)
+        return False, ", ".join(f"{name} {counted(round(days[name]), 'day')} left" for name in late)
     name = min(days, key=lambda one: days[one])
-    return True, f"{len(found)}; the first to end is {name} in {days[name]:.0f} days"
+    return True, f"{len(found)}; the first to end is {name} in {counted(round(days[name]), 'day')}"
 
 
 async def look(sight: Sight) -> Finding:

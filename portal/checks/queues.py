@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base import roster, streams
+from base.plural import counted
 from portal.checks.check import Check, Finding
 from portal.checks.sight import Sight
 
@@ -16,7 +17,9 @@ async def look(sight: Sight) -> Finding:
     names += [streams.agent(name) for name in roster.load(sight.settings).agents]
     found = {name: await bus.depth(name) for name in names}
     long = [f"{name} {depth}" for name, depth in found.items() if depth > DEPTH]
-    return not long, ", ".join(long) or f"{sum(found.values())} messages wait"
+    return not long, ", ".join(long) or counted(
+        sum(found.values()), "message waits", "messages wait"
+    )
 
 
 CHECK = Check(

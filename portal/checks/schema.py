@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base import migrations
+from base.plural import counted
 from portal.checks.check import Check, Finding
 from portal.checks.sight import Sight
 
@@ -12,7 +13,8 @@ async def look(sight: Sight) -> Finding:
     files = migrations.read()
     left = migrations.pending(files, await store.fetch("SELECT * FROM schema_migrations"))
     if left:
-        return False, f"{len(left)} migrations wait, the first is {left[0].name}"
+        waits = counted(len(left), "migration waits", "migrations wait")
+        return False, f"{waits}, the first is {left[0].name}"
     return True, f"at {files[-1].name}"
 
 

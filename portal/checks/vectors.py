@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base.errors import AIError
+from base.plural import counted
 from portal.checks.check import Check, Finding
 from portal.checks.embedding import package
 from portal.checks.sight import Sight, host_of
@@ -27,7 +28,8 @@ async def look(sight: Sight) -> Finding:
         warm, late = (await store.fetch(COUNT))[0].values()
     except AIError:
         return True, f"{said}; not looked into: nothing runs"
-    return True, f"{said}; {warm} memories, {late} of them found by words alone so far"
+    held = counted(warm, "memory", "memories")
+    return True, f"{said}; {held}, {late} of them found by words alone so far"
 
 
 CHECK = Check(

@@ -23,6 +23,7 @@ def install(app: FastAPI, settings: Settings) -> None:
         agents,
         approvals,
         audit,
+        backups,
         chat,
         domains,
         events,
@@ -49,6 +50,7 @@ def install(app: FastAPI, settings: Settings) -> None:
     task.install(app)
     configured.install(app)
     health.install(app)
+    backups.install(app)
     ui.run_with(
         app,
         title="AI Infrastructure",

@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request
 from nicegui import Client, ui
 
 from base.errors import AIError
+from base.plural import counted
 from portal import ledger
 from portal.auth import Caller
 from portal.desk import Desk
@@ -222,7 +223,8 @@ def told(report: Report) -> str:
     """What the check found, and what that proves."""
     seconds = f"in {report.duration_s:.1f} s"
     rows = (
-        f"{report.rows:,} rows, {report.first_seq:,} to {report.last_seq:,}, checked {seconds}"
+        f"{counted(report.rows, 'row')}, {report.first_seq:,} to {report.last_seq:,},"
+        f" checked {seconds}"
         if report.rows
         else f"No rows, checked {seconds}"
     )
@@ -230,9 +232,9 @@ def told(report: Report) -> str:
     if report.signed_at is not None:
         since = max(0, report.last_seq - report.signed_seq)
         signed = (
-            f"<p>{report.heads:,} signed heads; the newest is of"
+            f"<p>{counted(report.heads, 'signed head')}; the newest is of"
             f" {parts.when(datetime.fromisoformat(report.signed_at))} for row"
-            f" {report.signed_seq:,}, {since:,} rows since.</p>"
+            f" {report.signed_seq:,}, {counted(since, 'row')} since.</p>"
         )
     faults = "".join(
         f"<li><b>{escape(one.kind)}</b> "
@@ -244,8 +246,8 @@ def told(report: Report) -> str:
     head = (
         '<p class="verdict good"><b>Verified: nothing was changed.</b></p>'
         if report.ok
-        else f'<p class="verdict bad"><b>Tampered: {report.fault_count:,} fault'
-        f"{'s' if report.fault_count != 1 else ''} found.</b></p>"
+        else f'<p class="verdict bad"><b>Tampered: '
+        f"{counted(report.fault_count, 'fault')} found.</b></p>"
     )
     notes = "".join(f"<p>Note: {escape(one)}.</p>" for one in report.notes)
     return shown(

@@ -15,6 +15,7 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 
+from base.plural import counted
 from portal.pages.marks import shown
 from portal.pages.view import PHASES, Check, Run, Step
 
@@ -102,7 +103,7 @@ def _panel(run: Run) -> str:
     if run.ended:
         checks = [check for step in steps for check in step.checks]
         passed = sum(check.verdict == "passed" for check in checks)
-        parts = [f"{done} of {len(steps)} step{'s' * (len(steps) != 1)} done"]
+        parts = [f"{done} of {counted(len(steps), 'step')} done"]
         parts += [f"{passed} of {len(checks)} criteria proved"] if checks else []
         parts += [spent] if spent else []
         line = escape(" · ".join(parts))

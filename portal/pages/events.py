@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from nicegui import Client, ui
 
 from base.messages import Event, Kind
+from base.plural import counted
 from portal.auth import Caller
 from portal.desk import Desk
 from portal.feed import Item, visible
@@ -144,7 +145,7 @@ def told(event: Event) -> str:
     """One line of what an event says."""
     if event.kind is Kind.PLAN:
         steps = event.data.get("subtasks") or ()
-        return f"{len(steps)} steps: " + "; ".join(
+        return f"{counted(len(steps), 'step')}: " + "; ".join(
             str(one.get("title") or one.get("instruction") or "") for one in steps
         )
     found = (str(event.data.get(name) or "") for name in TOLD[event.kind])

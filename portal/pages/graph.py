@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 
+from base.plural import counted
 from portal.pages.layers import Layout, layout
 from portal.pages.marks import shown
 from portal.pages.view import Step
@@ -23,7 +24,7 @@ def draw(steps: Mapping[str, Step]) -> str:
     height = found.places * (HEIGHT + GAP_Y) - GAP_Y + 2 * EDGE
     lines = "".join(_line(found, before, part) for before, part in found.edges)
     boxes = "".join(_box(found, step) for step in steps.values())
-    said = f"{len(steps)} steps; " + "; ".join(
+    said = f"{counted(len(steps), 'step')}; " + "; ".join(
         f"{_short(step)}: {WORDS.get(step.status, step.status)}" for step in steps.values()
     )
     return shown(

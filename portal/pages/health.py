@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from nicegui import Client, ui
 
 from base.errors import AIError
+from base.plural import counted
 from portal import doctor
 from portal.auth import Caller
 from portal.checks.report import Row
@@ -74,7 +75,11 @@ class Page:
     def paint(self, found: Health) -> None:
         """Show a round."""
         bad = sum(not row.ok for row in found.checks)
-        word = parts.pill("all is well", "good") if found.ok else parts.pill(_faults(bad), "bad")
+        word = (
+            parts.pill("all is well", "good")
+            if found.ok
+            else parts.pill(counted(bad, "fault"), "bad")
+        )
         state = f"{word} <span>looked {parts.when(found.at, ago=True)}</span>" if found.at else ""
         self._state.set_content(shown(state))
         self._rows.set_content("".join(_row(row) for row in found.checks))
@@ -92,10 +97,6 @@ class Page:
         finally:
             self._look.enable()
             self._wait.set_visibility(False)
-
-
-def _faults(count: int) -> str:
-    return "1 fault" if count == 1 else f"{count} faults"
 
 
 def _row(row: Row) -> str:
@@ -118,11 +119,8 @@ def _kept(kept: doctor.Kept) -> str:
     if kept.at is None:
         said = "<p>None yet. On the server: <code class=typed>ai-infra backup create</code></p>"
     else:
-        said = (
-            f"<p>The last: <code>{escape(kept.snapshot or '')}</code> {parts.when(kept.at)}</p>"
-            "<p>On the server: <code class=typed>ai-infra backup list</code>, <code>verify</code>,"
-            " <code>restore</code>, <code>drill</code></p>"
-        )
+        said = f"<p>The last: <code>{escape(kept.snapshot or '')}</code> {parts.when(kept.at)}</p>"
+    said += '<p>All of them, and one made now: <a href="/backups">Backups</a></p>'
     place = f"<p>They go to <code>{escape(kept.place)}</code></p>" if kept.place else ""
     fault = f'<p class="bad">{escape(kept.problem)}</p>' if kept.problem else ""
     return shown(said + place + fault)

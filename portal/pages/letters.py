@@ -8,6 +8,7 @@ from html import escape
 from nicegui import ui
 
 from base.errors import AIError
+from base.plural import counted
 from portal import letters
 from portal.auth import Caller
 from portal.desk import Desk
@@ -54,7 +55,7 @@ class Letters:
             return
         self._drawn = ids
         newest = list(reversed(found))[:SHOWN]
-        count = f"{len(found)} message{'s' * (len(found) != 1)} could not be handled"
+        count = f"{counted(len(found), 'message')} could not be handled"
         more = f"; the newest {SHOWN} are shown" if len(found) > SHOWN else ""
         self._said.set_text(f"{count}{more}." if found else "")
         self._empty.set_visibility(not found)
@@ -71,8 +72,8 @@ class Letters:
             ui.html(
                 shown(
                     f"<header><b>{escape(one.source_queue)}</b>"
-                    f"{parts.pill(one.error_type, 'bad')}<small>after {one.attempts} deliver"
-                    f"{'y' if one.attempts == 1 else 'ies'}, "
+                    f"{parts.pill(one.error_type, 'bad')}<small>after "
+                    f"{counted(one.attempts, 'delivery', 'deliveries')}, "
                     f"{parts.when(one.failed_at, ago=True)}</small></header>"
                     f'<p dir="auto">{escape(one.error_message)}</p>'
                     f"<details><summary>The message</summary><pre>{escape(cut)}</pre></details>"
@@ -94,7 +95,7 @@ class Letters:
     async def _purge_all(self) -> None:
         count = len(self._drawn or ())
         if not await parts.sure(
-            f"Delete {count} dead letter{'s' * (count != 1)}?",
+            f"Delete {counted(count, 'dead letter')}?",
             "What they asked for will never be done. This cannot be taken back.",
             "Delete",
         ):

@@ -9,6 +9,7 @@ from nicegui import ui
 from pydantic import ValidationError
 
 from base.errors import AIError
+from base.plural import counted
 from pai.shapes import TEXT_CHARS
 from portal import memory
 from portal.auth import Caller
@@ -107,7 +108,7 @@ class Add:
             said.classes(replace="fault")
             return
         count = len(found.ids)
-        said.set_text(f"Remembered {name} in {count:,} piece{'s' if count != 1 else ''}")
+        said.set_text(f"Remembered {name} in {counted(count, 'piece')}")
         said.classes(replace="good")
         await self._after()
 

@@ -9,6 +9,7 @@ from typing import Any
 from nicegui import ui
 
 from base.errors import AIError
+from base.plural import counted
 from pai.shapes import Collection, Tier
 from portal import memory
 from portal.auth import Caller
@@ -70,16 +71,12 @@ def told(found: Mapping[str, Any]) -> str:
     )
 
 
-def size(size_bytes: float) -> str:
-    """11300 as "11.3 kB"."""
-    for limit, mark in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if size_bytes >= limit:
-            return f"{size_bytes / limit:,.1f} {mark}"
-    return f"{size_bytes:,.0f} B"
-
-
 def _of(recall: Mapping[str, Any]) -> str:
-    return f"of the last {recall['count']} searches" if recall["count"] else "nobody searched yet"
+    return (
+        f"of the last {counted(recall['count'], 'search', 'searches')}"
+        if recall["count"]
+        else "nobody searched yet"
+    )
 
 
 def _waiting(pending: Mapping[str, int]) -> int:
@@ -93,7 +90,7 @@ def _limits(
     rows = [("Warm", warm / limits["warm"], f"{warm:,} {whose} of {limits['warm']:,} in all")]
     if everybody:
         used, most = found["archive_bytes"], limits["cold_bytes"]
-        said = f"{size(used)} of {size(most)}"
+        said = f"{parts.size(used)} of {parts.size(most)}"
         rows.append(("Archive", used / most if most else 1.0, said))
     lines = "".join(
         f'<div class="limit"><b>{name}</b>{parts.meter(part, label=f"{name} memory")}'
@@ -116,7 +113,7 @@ def _table(tiers: Mapping[str, Any], totals: Mapping[str, int]) -> str:
         )
         + f'<td class="num" data-name="All">{totals[tier]:,}</td>'
         + f'<td class="num" data-name="Text">'
-        f"{size(sum(one['size_bytes'] for one in many.values()))}</td></tr>"
+        f"{parts.size(sum(one['size_bytes'] for one in many.values()))}</td></tr>"
         for tier, many in tiers.items()
     )
     return (

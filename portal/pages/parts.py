@@ -66,6 +66,14 @@ def count(number: float) -> str:
     return f"{number:,.0f}"
 
 
+def size(size_bytes: float) -> str:
+    """11300 as "11.3 kB"."""
+    for limit, mark in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size_bytes >= limit:
+            return f"{size_bytes / limit:,.1f} {mark}"
+    return f"{size_bytes:,.0f} B"
+
+
 def tile(name: str, value: str, note: str = "") -> str:
     """HTML of one figure with its name; `note` is a smaller line below."""
     below = f"<small>{escape(note)}</small>" if note else ""

@@ -10,6 +10,7 @@ from typing import Any
 
 from nicegui import ui
 
+from base.plural import counted
 from pai.shapes import SHARED, Card, Item, Memory
 from portal.pages import parts
 from portal.pages.marks import shown
@@ -159,7 +160,7 @@ def _figures(card: Card, hit: Item | None) -> str:
         why = escape(", ".join(hit.why)) or "fits"
         found.append(f"<b>{hit.score:.3g}</b> {why}")
     found.append(f"utility {card.utility:.2f}")
-    found.append(f"given to {card.access_count} task{'s' if card.access_count != 1 else ''}")
+    found.append(f"given to {counted(card.access_count, 'task')}")
     if card.support > 1:
         found.append(f"said {card.support} times, first {parts.when(card.first_seen)}")
     return "".join(f"<span>{one}</span>" for one in found)
@@ -185,7 +186,7 @@ def proof(answer: Mapping[str, Any]) -> str:
         else '<p class="verdict bad"><b>Something of it is still found.</b></p>'
     )
     more = (
-        f"<p>{same} other memor{'ies say' if same > 1 else 'y says'} the same in other words'"
+        f"<p>{counted(same, 'other memory says', 'other memories say')} the same in other words'"
         " places; they stay.</p>"
         if same
         else ""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from html import escape
 
 from base.approvals import Approval
+from base.plural import counted
 from portal.pages import draw, parts, rows
 from portal.pages.course import Call
 from portal.pages.marks import shown
@@ -142,7 +143,11 @@ def calls(found: Sequence[Call]) -> str:
             f"{escape(call.summary)}</code>{said}</li>"
         )
     more = len(found) - CALLS_SHOWN
-    tail = f'<p class="hint">{more} earlier ones are not shown.</p>' if more > 0 else ""
+    tail = (
+        f'<p class="hint">{counted(more, "earlier one is", "earlier ones are")} not shown.</p>'
+        if more > 0
+        else ""
+    )
     return shown(f"<ol class=calls>{lines}</ol>{tail}")
 
 

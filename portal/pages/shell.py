@@ -54,6 +54,7 @@ PLACES = (
     Place(path="/usage", name="Usage", icon="bar_chart", key="u"),
     Place(path="/events", name="Events", icon="bolt", key="e"),
     Place(path="/audit", name="Audit", icon="policy", key="l", admin=True),
+    Place(path="/backups", name="Backups", icon="settings_backup_restore", key="b", admin=True),
     Place(path="/health", name="Health", icon="monitor_heart", key="h", admin=True),
     Place(path="/settings", name="Settings", icon="settings", key="s"),
 )

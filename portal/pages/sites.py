@@ -9,6 +9,7 @@ from nicegui import ui
 
 from base.errors import AIError
 from base.messages import Kind
+from base.plural import counted
 from portal import deploys, domains
 from portal.auth import Caller
 from portal.broker import Tell
@@ -215,4 +216,4 @@ def _certificate(one: Domain) -> str:
         )
     days = one.days_left
     kind = "bad" if days <= LATE_DAYS else "warn" if days <= SOON_DAYS else "good"
-    return parts.pill(f"certificate {days} day{'' if days == 1 else 's'}", kind)
+    return parts.pill(f"certificate {counted(days, 'day')}", kind)

@@ -116,7 +116,7 @@
   const upload = (file) => {
     const name = file.name || "pasted.png";
     const one = { name, bytes: file.size, part: 0 };
-    if (files.length >= Number(limits().files)) return said(`A message may bring ${limits().files} files.`);
+    if (files.length >= Number(limits().files)) return said(`Files of one message, at most: ${limits().files}.`);
     files.push(one);
     if (file.size > Number(limits().fileBytes)) {
       one.error = `larger than ${size(Number(limits().fileBytes))}`;

@@ -1,10 +1,10 @@
-"""backup.list: the snapshots that there are."""
+"""backup.list: the snapshots that there are, where they are, and when the next one is made."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from base.backup import create
+from base.backup import create, rules, schedule
 from base.errors import NotFoundError
 from base.settings import load
 from base.verbs import By, Nothing
@@ -18,16 +18,33 @@ async def plan(request: Nothing, box: Box) -> list[str]:
 
 
 async def run(request: Nothing, box: Box, by: By, tell: Tell) -> dict[str, Any]:
-    """Oldest first; none when no backup was made yet."""
+    """Oldest first; none when no backup was made yet. busy: a backup or restore is at work."""
+    settings = load()
+    found = rules.load(settings)
     try:
-        found = await create.snapshots(load())
+        known = await create.snapshots(settings)
     except NotFoundError:
-        found = []
+        known = []
     rows = [
-        {"id": one.id, "at": one.at.isoformat(), "host": one.host, "version": one.version}
-        for one in found
+        {
+            "id": one.id,
+            "at": one.at.isoformat(),
+            "host": one.host,
+            "version": one.version,
+            "size_bytes": one.size_bytes,
+            "counts": one.counts,
+        }
+        for one in known
     ]
-    return {"snapshots": rows}
+    return {
+        "snapshots": rows,
+        "place": found.place(settings),
+        "key": str(found.key(settings)),
+        "keep": found.keep.model_dump(),
+        "workspaces": found.workspaces,
+        "timers": [one.model_dump(mode="json") for one in await schedule.timers()],
+        "busy": create.busy(settings),
+    }
 
 
 VERB = Verb(name="backup.list", request=Nothing, approval="none", plan=plan, run=run, alone=False)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from base.backup import restore, rules
-from base.backup.restic import Restic
+from base.backup import plan as planning
+from base.backup import restore
 from base.settings import load
 from base.verbs import BackupRestore, By
 from provision.box import Box
@@ -13,18 +13,10 @@ from provision.verb import Tell, Verb
 
 
 async def plan(request: BackupRestore, box: Box) -> list[str]:
-    """Raises NotFoundError for a snapshot that is not there."""
-    settings = load()
-    restic = Restic.of(settings, rules.load(settings))
-    found = await restic.find(request.snapshot)
-    return [
-        f"fetch {found.id} of {found.at:%Y-%m-%d %H:%M}, made by {found.version}, and check it",
-        "stop all programs but Redis and this broker; running tasks stop",
-        f"put {', '.join(request.parts)} in place, with what is there now kept in "
-        f"{settings.home / 'aside'}",
-        "have nginx serve the sites of then, each tried first",
-        "start them again; if they do not, put back what was there",
-    ]
+    """Raises NotFoundError for a snapshot that is not there, BackupError for one of a newer
+    version.
+    """
+    return list((await planning.plan(load(), request.snapshot, request.parts)).steps)
 
 
 async def run(request: BackupRestore, box: Box, by: By, tell: Tell) -> dict[str, Any]:

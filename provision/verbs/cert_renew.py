@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from base.plural import counted
 from base.verbs import By, CertRenew
 from provision.box import Box
 from provision.certs import Certs
@@ -15,7 +16,7 @@ async def plan(request: CertRenew, box: Box) -> list[str]:
     certs = Certs(box)
     found = certs.list() if request.domain is None else [certs.get(request.domain)]
     due = [
-        f"renew {cert.domain} ({cert.days_left:.0f} days left)"
+        f"renew {cert.domain} ({counted(round(cert.days_left), 'day')} left)"
         for cert in found
         if cert.due or request.force
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from base.plural import counted
 from base.verbs import By, DockerLogs
 from provision import containers
 from provision.box import Box
@@ -12,7 +13,10 @@ from provision.verb import Tell, Verb
 
 async def plan(request: DockerLogs, box: Box) -> list[str]:
     """Raises ForbiddenError for a container that is not listed."""
-    return [f"read the last {request.lines} lines of {containers.listed(request.container, box)}"]
+    return [
+        f"read the last {counted(request.lines, 'line')} of "
+        + containers.listed(request.container, box)
+    ]
 
 
 async def run(request: DockerLogs, box: Box, by: By, tell: Tell) -> dict[str, Any]:

@@ -337,7 +337,7 @@ def test_one_that_does_not_start_is_undone(home: Home, monkeypatch: pytest.Monke
 def test_a_snapshot_of_a_newer_version_is_refused(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(restore.migrations, "read", lambda: ())
+    monkeypatch.setattr(staging.migrations, "read", lambda: ())
     with pytest.raises(BackupError, match="update first"):
         restored(home)
     with pytest.raises(NotFoundError, match="no snapshot ffffffff"):

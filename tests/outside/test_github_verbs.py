@@ -62,7 +62,7 @@ async def test_a_backup_and_a_sync_by_verb(
     asking = Asking(box)
     (files / "a.toml").write_text("a = 1\n")
     assert await asking.plan("github.backup", name="memory") == [
-        "push 1 files to GitHub: MEMORY/a.toml"
+        "push 1 file to GitHub: MEMORY/a.toml"
     ]
     assert (await asking.run("github.backup", name="memory"))["pushed"] == 1
     assert await asking.plan("github.backup", name="memory") == ["nothing: both sides are the same"]

@@ -175,7 +175,7 @@ def test_limits_are_those_of_the_file(short_tmp: Any, redis_server: str, portal_
         assert "images may have 50" in put(client, "a.png", PNG).text
         large = put(client, "b.txt", b"x" * 1800).json()["id"]
         assert "a message may bring 1,500" in send(client, large).text
-        assert "1 files, not 2" in send(client, large, str(uuid.uuid4())).text
+        assert "1 file, not 2" in send(client, large, str(uuid.uuid4())).text
         assert "of 3,000" in put(client, "c.txt", b"y" * 1800).text
         assert put(client, "d.txt", b"z").status_code == 429
 

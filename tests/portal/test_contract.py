@@ -46,7 +46,7 @@ CHECKS = (
 #: They change the very portal, call a provider, or take seconds: each is tested elsewhere.
 LEFT_OUT = (
     "settings_put_file", "settings_put_agent", "settings_put_key", "settings_remove_key",
-    "settings_try_key", "health_look_now",
+    "settings_try_key", "health_look_now", "backups_create", "backups_verify",
 )  # fmt: skip
 #: What is wrong may also be too large.
 CONFIG = """

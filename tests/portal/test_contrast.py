@@ -33,6 +33,7 @@ async def test_every_page_can_be_read(
     talk, root_id = await lived_in(portal, store, stage, made, token)
     paths = [f"/chat/{talk}", f"/tasks/{root_id}", "/", "/agents", "/agents/code", "/tasks"]
     paths += ["/memory", "/domains", "/usage", "/approvals", "/audit", "/events"]
+    paths += ["/backups", "/health"]
     paths += [f"/settings/{part.name}".rstrip("/") for part in PARTS]
     page = await log_in(browser, portal, 1280, "light")
     faults = [fault for path in paths for fault in await measured(page, portal.url, path)]

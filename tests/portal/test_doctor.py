@@ -10,15 +10,17 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from playwright.async_api import Browser, expect
 
-from base.errors import NotRunningError
+from base.backup import record, rules
+from base.errors import NotRunningError, SettingsError
 from base.settings import Settings
 from base.store import Store
-from portal import checks
+from portal import checks, doctor
 from portal.checks import certificates, ports, registry, report
 from portal.checks.check import Check, Finding
 from portal.checks.sight import Sight
@@ -168,6 +170,22 @@ def test_ports_that_should_not_be_open(tmp_path: Path) -> None:
     assert ports.faults([22, 5432, 6379], appliance) == ["PostgreSQL (5432)", "Redis (6379)"]
     assert ports.faults([8000, 8001], local) == ["the portal (8000)", "the rehearsal model (8001)"]
     assert ports.faults([8000], wide) == []
+
+
+def test_where_backups_go_is_told_by_the_last_where_the_file_is_roots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(settings: Settings) -> rules.Rules:
+        raise SettingsError(["/etc/ai-infra/backup.toml: Permission denied"])
+
+    monkeypatch.setattr(rules, "load", closed)
+    appliance = Settings(home=tmp_path, broker=tmp_path / "broker.sock")
+    last = record.Last(at=NOW, snapshot="1a2b3c4d", place="sftp://nas/kept", took_s=2.0)
+    record.write(appliance, last)
+    told = doctor._backup(SimpleNamespace(settings=appliance))  # type: ignore[arg-type]
+    assert (told.place, told.snapshot, told.problem) == ("sftp://nas/kept", "1a2b3c4d", None)
+    here = doctor._backup(SimpleNamespace(settings=Settings(home=tmp_path, broker=None)))  # type: ignore[arg-type]
+    assert "Permission denied" in (here.problem or "")
 
 
 async def test_admins_see_it_and_have_it_look(

@@ -68,6 +68,12 @@ ADMIN_ONLY = {
     ("POST", "/api/domains/{domain_id}/renew"),
     ("GET", "/api/broker"),
     ("POST", "/api/broker/{verb}"),
+    ("GET", "/api/backups"),
+    ("POST", "/api/backups"),
+    ("GET", "/api/backups/progress"),
+    ("POST", "/api/backups/verify"),
+    ("POST", "/api/backups/{snapshot}/plan"),
+    ("POST", "/api/backups/{snapshot}/restore"),
     ("GET", "/api/audit"),
     ("GET", "/api/audit/export"),
     ("GET", "/api/dlq"),
@@ -99,6 +105,7 @@ OWNED = {
 NAMES = {
     "name": "nobody",
     "verb": "pause",
+    "snapshot": "986b286e",
     "letter_id": "x/1-0",
     "provider": "google",
     "file": "budgets",
@@ -120,6 +127,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "/api/domains/plan": {"domain_name": "example.org"},
     "/api/domains/{domain_id}": {"enabled": True},
     "/api/messages/{message_id}/feedback": {"rating": 5},
+    "/api/backups/{snapshot}/plan": {},
+    "/api/backups/{snapshot}/restore": {"confirm": "986b286e"},
 }
 
 Route = dict[str, Any]

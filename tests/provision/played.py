@@ -34,6 +34,7 @@ from provision.__main__ import main, prepare
 from provision.box import Box
 from provision.record import NAME
 from provision.verb import Approval, Tell, Verb
+from tests.provision import played_backups
 
 
 def _sites(box: Box) -> dict[str, dict[str, Any]]:
@@ -181,7 +182,7 @@ def verbs() -> dict[str, Verb[Any]]:
         verb("nginx.undo", "admin", undo),
         verb("update.apply", "person", update, deadline_s=0.3),
     )
-    return registry.collect() | {one.name: one for one in played}
+    return registry.collect() | {one.name: one for one in (*played, *played_backups.VERBS)}
 
 
 if __name__ == "__main__":
