@@ -25,28 +25,35 @@ class Timer(Wire):
 
 async def timers() -> list[Timer]:
     """Those that systemd has; none where it cannot be asked."""
-    line = ["systemctl", "show", "--timestamp=unix", *TIMERS]
+    line = ["systemctl", "show", *TIMERS]
     line += ["-p", "Id,LoadState,ActiveState,NextElapseUSecRealtime"]
     try:
-        done = await run(line, deadline_s=ASK_S)
+        done = await run(line, deadline_s=ASK_S, environment={"TZ": "UTC"})
     except BackupError:
         return []
     return parsed(done.out) if done.code == 0 else []
 
 
 def parsed(text: str) -> list[Timer]:
-    """Of what `systemctl show` says: a block of NAME=VALUE lines each."""
+    """Of what `systemctl show` says: a block of NAME=VALUE lines each, its times in UTC."""
     found = []
     for block in text.strip().split("\n\n"):
         told = dict(line.partition("=")[::2] for line in block.splitlines())
         if told.get("Id") in TIMERS and told.get("LoadState") == "loaded":
-            at = told.get("NextElapseUSecRealtime", "").removeprefix("@")
             found.append(
                 Timer(
                     unit=told["Id"],
                     does=TIMERS[told["Id"]],
                     active=told.get("ActiveState") == "active",
-                    next_at=datetime.fromtimestamp(int(at), UTC) if at.isdecimal() else None,
+                    next_at=_time(told.get("NextElapseUSecRealtime", "")),
                 )
             )
     return found
+
+
+def _time(text: str) -> datetime | None:
+    """`Mon 2026-11-30 03:17:00 UTC`; anything else is no time."""
+    try:
+        return datetime.strptime(text, "%a %Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC)
+    except ValueError:
+        return None

@@ -263,7 +263,7 @@ async def test_the_window_is_readable_and_says_that_it_rehearses(rig: Rig) -> No
     evil = {"say": "\x1b[2Jwiped \u202etxt " + "word " * 40}
     told = await rig.send(order(script(FRAME, WRITE, evil)))
     await rig.ended(told)
-    screen = await rig.until("cost", lambda: "model calls" in rig.screen() and rig.screen())
+    screen = await rig.until("cost", lambda: "model call" in rig.screen() and rig.screen())
     assert "REHEARSAL" in screen
     assert "── OBSERVE + THINK + PLAN + BUILD ──" in screen
     assert "→ write a.txt" in screen

@@ -221,7 +221,7 @@ def test_the_verbs_say_the_same(home: Home, monkeypatch: pytest.MonkeyPatch) -> 
 SHOWN = """Id=ai-backup.timer
 LoadState=loaded
 ActiveState=active
-NextElapseUSecRealtime=@1796008620
+NextElapseUSecRealtime=Mon 2026-11-30 03:17:00 UTC
 
 Id=ai-backup-verify.timer
 LoadState=loaded
@@ -233,6 +233,6 @@ NextElapseUSecRealtime=
 def test_the_timers_as_systemd_says() -> None:
     nightly, weekly = schedule.parsed(SHOWN)
     assert (nightly.does, nightly.active) == ("backup", True)
-    assert nightly.next_at == datetime.fromtimestamp(1796008620, UTC)
+    assert nightly.next_at == datetime(2026, 11, 30, 3, 17, tzinfo=UTC)
     assert (weekly.active, weekly.next_at) == (False, None)
     assert schedule.parsed("Id=ai-backup.timer\nLoadState=not-found\n") == []
