@@ -189,9 +189,9 @@ if __name__ == "__main__":
     if given.hook:
         from agents import hook_run
 
-        sys.exit(hook_run.main())
+        program.leave(hook_run.main())
     if given.name is None:
-        sys.exit(_about_sandbox(given))
+        program.leave(_about_sandbox(given))
     sys.stdout.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
     bare = given.plain or not sys.stdout.isatty()
     program.run(given.name, partial(main, given.name, bare))

@@ -228,7 +228,7 @@ def declared(records: Sequence[Record]) -> dict[str, Tool]:
     return {
         one.name: Tool(
             name=one.name,
-            description=one.description,
+            told=one.description,
             input_schema=one.input_schema,
             where="mcp",
             level=one.level,

@@ -35,24 +35,30 @@ class Need:
 class Tool:
     """`level`: least rank that may call it unasked; `verbs`: the rank of each verb, if it has any.
 
+    told: what a model reads of it, or what makes that when it is first wanted.
     where: `sandbox` the hands, `bus` the agent itself, `mcp` a configured server.
     need: what a valid input needs beyond `level`; None: nothing.
     """
 
     name: str
-    description: str
+    told: str | Callable[[], str]
     input_schema: dict[str, Any]
     where: Where
     level: int = 0
     verbs: Mapping[str, int] = field(default_factory=dict)
     need: Callable[[dict[str, Any]], Need] | None = None
 
+    @property
+    def description(self) -> str:
+        """What a model reads of it."""
+        return self.told if isinstance(self.told, str) else self.told()
+
 
 def tool(
     name: str,
     where: Where,
     level: int,
-    description: str,
+    description: str | Callable[[], str],
     required: dict[str, Any],
     optional: dict[str, Any] | None = None,
     *,
@@ -68,7 +74,7 @@ def tool(
     }
     return Tool(
         name=name,
-        description=description,
+        told=description,
         input_schema=schema,
         where=where,
         level=level,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from agents.tool_shape import Need, boolean, choice, tool
@@ -59,15 +60,23 @@ def verb_need(given: dict[str, Any]) -> Need:
     )
 
 
+@cache
+def _told() -> str:
+    verbs = "\n".join(asked(name, shape) for name, shape in VERBS.items())
+    return (
+        "Have the server itself looked at or changed, by fixed verbs that run as root: sites and "
+        "certificates, units, containers, backups. `dry_run` answers the plan and changes nothing: "
+        "look at it first. What changes something waits for an approval by itself; do not ask for "
+        "it by another tool. broker.verbs tells what is allowed here. The verbs and their "
+        f"`request` (? may be left out):\n{verbs}"
+    )
+
+
 VERB = tool(
     TOOL,
     "bus",
     ELEVATED,
-    "Have the server itself looked at or changed, by fixed verbs that run as root: sites and "
-    "certificates, units, containers, backups. `dry_run` answers the plan and changes nothing: "
-    "look at it first. What changes something waits for an approval by itself; do not ask for it "
-    "by another tool. broker.verbs tells what is allowed here. The verbs and their `request` "
-    "(? may be left out):\n" + "\n".join(asked(name, shape) for name, shape in VERBS.items()),
+    _told,
     {"verb": choice("What to do.", VERBS)},
     {
         "request": {"type": "object", "description": "The verb's own fields, as listed above."},

@@ -6,8 +6,9 @@ Exit codes: 0 stopped on request, 1 died, 2 settings are wrong, 75 somebody else
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
-import logging
+import gc
 import os
 import signal
 import sys
@@ -26,6 +27,9 @@ from base.terminal import neutral
 EXIT_DIED = 1
 EXIT_SETTINGS = 2
 EXIT_POST_TAKEN = 75
+
+#: After how many new objects garbage is looked for: Python's own numbers. `base` sets others.
+GARBAGE = (700, 10, 10)
 
 Main = Callable[[Settings, asyncio.Event], Awaitable[int | None]]
 
@@ -51,6 +55,8 @@ def run(process: str, main: Main, *, prepare: Callable[[Settings], Path] = prepa
         sys.exit(_complain(process, error, EXIT_SETTINGS))
     log.start(process, logs, settings.log_level)
     logger = log.get(process)
+    gc.freeze()  # what is loaded stays: looking for garbage in it again and again finds none
+    gc.set_threshold(*GARBAGE)
 
     async def _run() -> int:
         stop = asyncio.Event()
@@ -68,7 +74,7 @@ def run(process: str, main: Main, *, prepare: Callable[[Settings], Path] = prepa
         logger.exception("died")
         print(neutral(redact(traceback.format_exc())), file=sys.stderr, end="")
         code = EXIT_DIED
-    _leave(code)
+    leave(code)
 
 
 async def watch(stop: asyncio.Event, **tasks: Coroutine[Any, Any, Any]) -> None:
@@ -96,11 +102,15 @@ async def watch(stop: asyncio.Event, **tasks: Coroutine[Any, Any, Any]) -> None:
         task.result()
 
 
-def _leave(code: int) -> NoReturn:
-    """Exit. A daemon thread that is in native code as the interpreter ends would abort it."""
-    if not any(thread.daemon for thread in threading.enumerate()):
-        sys.exit(code)
-    logging.shutdown()
+def leave(code: int) -> NoReturn:
+    """Exit, without the taking apart of all that was loaded: it costs up to a second of a
+    processor, and the kernel frees the same at once. A daemon thread that is in native code
+    meanwhile would abort it, too. What was asked to be done at exit is done.
+    """
+    others = [one for one in threading.enumerate() if one is not threading.current_thread()]
+    if others and not any(thread.daemon for thread in others):
+        sys.exit(code)  # which waits for them
+    atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads it any more
             stream.flush()

@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from base import program
 from base.errors import SettingsError
 from base.terminal import neutral
 from portal import (
@@ -345,13 +346,19 @@ def dlq_purge(
 
 def main() -> None:
     """Entry point of the `ai-infra` command."""
+    code: str | int | None = 0
     try:
         app()
+    except SystemExit as ended:
+        code = ended.code
     except BrokenPipeError:
         sys.stderr.close()
     except SettingsError as error:  # such as a key that is open to others
         typer.echo(f"ai-infra: {error}", err=True)
-        sys.exit(EXIT_USAGE)
+        code = EXIT_USAGE
+    if isinstance(code, str):  # which Python prints
+        sys.exit(code)
+    program.leave(code or 0)
 
 
 if __name__ == "__main__":

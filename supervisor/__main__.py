@@ -35,13 +35,14 @@ def main() -> None:
     try:
         settings = load()
         settings.prepare()
-        sys.exit(_word(asked.word, settings, as_json=asked.json))
+        code = _word(asked.word, settings, as_json=asked.json)
     except SettingsError as error:
-        sys.exit(_complain(error, program.EXIT_SETTINGS))
+        code = _complain(error, program.EXIT_SETTINGS)
     except AIError as error:
-        sys.exit(_complain(error, program.EXIT_DIED))
+        code = _complain(error, program.EXIT_DIED)
     except KeyboardInterrupt:
-        sys.exit(130)
+        code = 130
+    program.leave(code)
 
 
 def _word(word: str, settings: Settings, *, as_json: bool) -> int:

@@ -31,7 +31,7 @@ from base.settings import Settings
 from base.store import Store
 from supervisor import environment, layout, status, stores, units
 from supervisor.layout import LISTEN, MEMORY, PORTAL, POSTGRES, REDIS, REHEARSAL, WATCH, WORKERS
-from supervisor.windows import NO_TMUX, Pane, Presence, Program, Sight, Windows
+from supervisor.windows import NO_TMUX, Pane, Presence, Program, Sight, Windows, ended
 
 READY_S = 60.0
 ALL_RUN_S = 90.0
@@ -159,8 +159,10 @@ async def _wait(
     Raises NotRunningError with its last words when the program ended instead.
     """
     deadline = Deadline.after(READY_S)
+    pane: Pane | None = None
     while True:
-        pane = (await _sight(session)).panes.get(name)
+        if pane is None or ended(pane.pid):  # else tmux need not be asked what is in the window
+            pane = (await _sight(session)).panes.get(name)
         if pane is None or pane.dead:
             raise NotRunningError(await _epitaph(session, name, pane, settings))
         if await asyncio.to_thread(ready, pane.pid):

@@ -269,10 +269,15 @@ def _pane(row: Sequence[str]) -> Pane:
     pid, code, number = int(row[5]), row[7], row[8]
     exit_code = int(code) if code else -int(number) if number.isdigit() else None
     # A child that holds the terminal keeps a dead program's pane open: ask the kernel as well.
-    dead = row[6] == "1" or _state(pid) in {"", "Z", "X"}
+    dead = row[6] == "1" or ended(pid)
     return Pane(
         name=row[9], index=int(row[2]), target=row[4], pid=pid, dead=dead, exit_code=exit_code
     )
+
+
+def ended(pid: int) -> bool:
+    """Whether that process runs no more, by the kernel's word."""
+    return _state(pid) in {"", "Z", "X"}
 
 
 def _state(pid: int) -> str:

@@ -74,21 +74,31 @@ if [ "$(id -u)" = 0 ] && ! id ai-hands >/dev/null 2>&1; then
     useradd --system --no-create-home --shell /usr/sbin/nologin ai-hands
 fi
 [ -x .venv/bin/python ] || "$(find_python)" -m venv .venv
-stamp=.venv/.installed-for-tests
+stamp=.venv/.installed-for-tests fresh=
 if ! cmp -s pyproject.toml "$stamp"; then
     echo "installing Python packages (PyTorch among them: some minutes, without a word)"
     # Not compiled ahead: the tests import a part of it.
     .venv/bin/pip install --quiet --disable-pip-version-check --no-compile -e '.[dev]' 2> >(grep -v '^WARNING: Location' >&2)
     cp pyproject.toml "$stamp"
+    fresh=1
 fi
 
 .venv/bin/python -m agents --install-sandbox >/dev/null || echo "no sandbox runtime: its tests will fail" >&2
 
 export PATH="$PWD/.venv/bin:$PATH"
+# What was just installed is compiled by one process, on the core that the checks leave free: else
+# each of the tests' workers would compile the same at the same time.
+if [ -n "$fresh" ]; then
+    python -m pytest -n 0 --collect-only -q >/dev/null 2>&1 &
+    compiling=$!
+    trap 'kill "$compiling" 2>/dev/null || true' EXIT
+fi
 echo "== format"; ruff format --check .
 echo "== lint"; ruff check .
 echo "== types"; mypy
 echo "== floors"; lint-imports
+
+[ -z "$fresh" ] || wait "$compiling" || true
 
 # Where nobody is there to look, one that fails is tried once more, and the run names it.
 again=()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -205,3 +207,13 @@ def test_words_are_the_same_for_the_same(name: str) -> None:
     assert words("domain.add", one) != words(
         "domain.add", DomainAdd(domain=f"{name}.example.org", subdomains=("a", "b"))
     )
+
+
+def test_who_loads_an_agent_builds_no_request_of_the_broker() -> None:
+    """They are many, and the agents of an installation without a broker never need one."""
+    code = (
+        "import agents.__main__; from base.verb_words import Ask;"
+        "print([one.__name__ for one in Ask.__subclasses__() if one.__pydantic_complete__])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"

@@ -167,9 +167,7 @@ def test_a_schema_that_refers_to_itself_once_is_taken_and_holds() -> None:
         )
     )
     assert "$schema" not in offer.input_schema
-    tool = tool_shape.Tool(
-        name=offer.name, description="", input_schema=offer.input_schema, where="mcp"
-    )
+    tool = tool_shape.Tool(name=offer.name, told="", input_schema=offer.input_schema, where="mcp")
     assert tool_input.fault(tool, {"root": {"below": [{"below": []}]}}) is None
     assert "no field 'x'" in str(tool_input.fault(tool, {"root": {"below": [{"x": 1}]}}))
     assert "'root' is missing" in str(tool_input.fault(tool, {}))

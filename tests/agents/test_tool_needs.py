@@ -89,7 +89,7 @@ def test_what_no_tool_takes_is_told(name: str, given: object, told: str) -> None
 
 
 def foreign(schema: dict[str, Any]) -> dict[str, Tool]:
-    return {"f": Tool(name="f", description="d", input_schema=schema, where="mcp", level=2)}
+    return {"f": Tool(name="f", told="d", input_schema=schema, where="mcp", level=2)}
 
 
 def test_a_foreign_servers_schema_is_checked_and_does_no_harm() -> None:

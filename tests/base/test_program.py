@@ -99,6 +99,38 @@ def test_wrong_settings_are_one_line_and_code_2(
     assert stderr.count("\n") == 1
 
 
+def test_at_its_end_nothing_is_taken_apart_and_what_was_asked_for_is_done(start: Start) -> None:
+    """That nothing is taken apart saves up to a second of a processor for each that ends."""
+    body = """
+    import atexit, tempfile
+    class Heavy:
+        def __del__(self): print("taken apart")
+    global heavy
+    heavy = Heavy()
+    await asyncio.sleep(0.2)
+    atexit.register(print, "done at exit")
+    print("not yet flushed")"""
+    process = start(body.lstrip())
+    stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout, stderr) == (0, "not yet flushed\ndone at exit\n", "")
+
+
+@pytest.mark.parametrize("daemon", [True, False])
+def test_its_end_waits_for_the_threads_that_want_it(start: Start, daemon: bool) -> None:
+    body = f"""
+    import threading, time
+    def late(): time.sleep(0.5); print("late", flush=True)
+    threading.Thread(target=late, daemon={daemon}).start()"""
+    process = start(body.lstrip())
+    stdout, _ = process.communicate(timeout=30)
+    assert (process.returncode, stdout) == (0, "" if daemon else "late\n")
+
+
+def test_the_garbage_collector_passes_over_what_was_loaded(start: Start) -> None:
+    about = "gc.get_freeze_count() > 10_000, gc.get_threshold()"
+    assert _end(start(f"import gc; print({about}, file=sys.stderr)"))[1] == "True (700, 10, 10)\n"
+
+
 # watch ---------------------------------------------------------------------------------------
 
 

@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 import pytest
 
+from base.messages import Heartbeat, Message, Type, encode
 from base.settings import Settings
 from supervisor import status
 
@@ -59,6 +60,7 @@ async def serve(name, service):
     serving.cancel()
     with (settings.home / "ended").open("a") as ended:
         print(name, file=ended)
+    os._exit(0)  # as our own do: without taking all apart that was loaded
 
 async def main(name):
     settings, act, word, stop = began(name)
@@ -75,25 +77,64 @@ async def main(name):
         except TimeoutError:
             pass
 """
-#: What only has to listen starts without our imports.
+#: What only has to listen, or to be heard, starts without our imports: a home has a dozen, and
+#: what they load would be most of what a test of them computes. `beat` is a heartbeat of ours.
 LISTENING = """
-import os, signal, socket, sys
-from pathlib import Path
+import os, signal, socket, sys, time
 
-def until_told(name, step):
-    act = Path(os.environ["AI_INFRA_HOME"], "act", name)
-    word = act.read_text().split() if act.exists() else []
+HOME = os.environ["AI_INFRA_HOME"]
+
+def read(name):
+    try:
+        with open(f"{HOME}/act/{name}") as act:
+            return act.read()
+    except FileNotFoundError:
+        return ""
+
+def began(name):
+    word = read(name).split()
     if word[:1] == ["exit"]:
         print("last words of", name, flush=True)
         sys.exit(int(word[1]))
-    signal.signal(signal.SIGTERM, signal.SIG_IGN if "deaf" in word else lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if "deaf" in word else lambda *_: os._exit(0))
+
+def until_told(name, step):
+    began(name)
     server = socket.create_server(("127.0.0.1", int(os.environ["AI_INFRA_PORT"]) + step))
     while True:
         signal.pause()
+
+def beats(name):
+    began(name)
+    with open(f"{HOME}/beat", "rb") as beat:
+        told = beat.read().replace(b"NAME", name.encode()).replace(b"999999", b"%d" % os.getpid())
+    words = [b"XADD", b"heartbeats", b"*", b"data", told]
+    asked = b"*5\\r\\n" + b"".join(b"$%d\\r\\n%s\\r\\n" % (len(word), word) for word in words)
+    line = None
+    while True:
+        if "silent" not in read(name):
+            try:
+                if line is None:
+                    line = socket.socket(socket.AF_UNIX)
+                    line.connect(f"{HOME}/run/redis.sock")
+                line.sendall(asked)
+                if not line.recv(200).startswith(b"$"):
+                    raise OSError("not taken")
+            except OSError:
+                line = None
+        time.sleep(float(os.environ["AI_INFRA_HEARTBEAT_S"]))
 """
+BEAT = encode(
+    Message(
+        source="NAME",
+        target="*",
+        type=Type.HEARTBEAT,
+        payload=Heartbeat(agent="NAME", pid=999999, status="idle").model_dump(mode="json"),
+    )
+)
 FILES = {
     "stand_in.py": STAND_IN,
-    "agents/__main__.py": "import asyncio, sys, stand_in\nasyncio.run(stand_in.main(sys.argv[1]))",
+    "agents/__main__.py": "import sys, listening\nlistening.beats(sys.argv[1])",
     "listening.py": LISTENING,
     "portal/__main__.py": "import listening\nlistening.until_told('portal', 0)",
     "workers/__main__.py": """import sys
@@ -136,6 +177,7 @@ class Home:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         (folder / "act").mkdir()
+        (folder / "beat").write_bytes(BEAT)
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("AI_INFRA_", "ANTHROPIC"))}
         self.env = {
             **kept,

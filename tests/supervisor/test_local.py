@@ -19,8 +19,10 @@ import pytest
 from installation import free_ports
 from stand_ins import Home, home, need_tmux, within
 
+from base.errors import NotRunningError
 from base.settings import Settings
-from supervisor import environment, status, stores
+from supervisor import environment, local, status, stores
+from supervisor.windows import Pane, Presence, Sight, Windows
 
 KEY = "sk-test-not-a-real-key"
 
@@ -109,6 +111,29 @@ def test_the_key_is_kept_in_its_file_and_nowhere_else() -> None:
                 assert KEY not in made.tmux(name, "capture-pane", "-p", "-S", "-", "-t", pane)
         for path in made.folder.rglob("*.log"):
             assert KEY not in path.read_text(errors="replace")
+
+
+async def test_while_it_waits_tmux_is_asked_again_only_when_the_program_has_ended(
+    tmp_path: Path,
+) -> None:
+    """Every look is a process of its own: a start made five hundred of them."""
+    settings, looks = Settings(home=tmp_path), []
+
+    class Seen(Windows):
+        async def look(self) -> Sight:
+            looks.append(len(looks))
+            pane = Pane(name="x", index=0, target="%0", pid=pid, dead=False, exit_code=None)
+            return Sight(presence=Presence.ALIVE, panes={} if len(looks) > 2 else {"x": pane})
+
+    session, asked, pid = Seen(tmp_path / "socket", "s", tmp_path), iter(range(9)), os.getpid()
+    await local._wait(session, "x", lambda _: next(asked) == 4, settings)
+    assert len(looks) == 1
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    pid = ended.pid
+    with pytest.raises(NotRunningError, match="x ended"):
+        await local._wait(session, "x", lambda _: False, settings)
+    assert len(looks) == 3
 
 
 def test_a_port_in_use_is_named_with_its_setting(fresh: Home) -> None:
