@@ -14,9 +14,11 @@ import numpy as np
 import torch
 
 STEP = 16
+#: Of rows in fp32, which no unit takes sixteen at a time.
+STEP_FP32 = 4
 #: Texts up to half of this share bins as wide as this.
 SHARED = 64
-#: Up to so many rows a batch has a multiple of 16 of them, above of 64.
+#: Up to so many rows a batch has a multiple of the step of them, above of four times that.
 FINE_ROWS = 128
 
 
@@ -36,9 +38,9 @@ class Bins:
     mask: torch.Tensor | None
 
 
-def rounded(count: int) -> int:
+def rounded(count: int, step: int = STEP) -> int:
     """Rows that a batch of so many tokens is given."""
-    step = STEP if count <= FINE_ROWS else 4 * STEP
+    step = step if count <= FINE_ROWS else 4 * step
     return math.ceil(count / step) * step
 
 

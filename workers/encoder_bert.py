@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional
 
 from base.errors import SettingsError
-from workers.bins import Bins, binned, rounded
+from workers.bins import STEP, STEP_FP32, Bins, binned, rounded
 from workers.device import Device
 from workers.folder import Recipe
 from workers.graph import LONGEST_TOKENS, Run
@@ -108,7 +108,8 @@ class Bert:
         size_bytes = self._words.element_size()
         self.padded = False
         self.graph: Run | None = None
-        if device.name == "cpu" and device.dtype == "bf16" and device.fast:
+        self._step = STEP if device.dtype == "bf16" else STEP_FP32
+        if device.name == "cpu" and (device.dtype == "fp32" or device.fast):
             some = [np.full(TRIED_TOKENS, self._first, dtype=np.int64)]
             faster(all_of(*self.layers), lambda: self.forward(some, [TRIED_TOKENS], None))
         self.token_bytes = float((8 * self.width + 2 * inner) * size_bytes)
@@ -141,7 +142,7 @@ class Bert:
         count = sum(lengths)
         if len(lengths) > 1 or not 2 <= count <= LONGEST_TOKENS:
             graph = None
-        words = np.zeros(count if graph else rounded(count), dtype=np.int64)
+        words = np.zeros(count if graph else rounded(count, self._step), dtype=np.int64)
         places = np.full(len(words), self._first, dtype=np.int64)
         np.concatenate(ids, out=words[:count])
         np.concatenate([self._counted[:one] for one in lengths], out=places[:count])

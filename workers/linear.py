@@ -1,4 +1,4 @@
-"""A product with a weight, perhaps laid out ahead for the CPU's bf16 units.
+"""A product with a weight, perhaps laid out ahead for the CPU.
 
 Plain products lay the weight out anew at every call, which for a short text is most of the work.
 The layout ahead is oneDNN's by way of torch's own compiler, so it is tried, checked and timed on

@@ -21,6 +21,7 @@ def test_rows_of_a_batch_come_in_few_sizes() -> None:
         1_024,
     ]
     assert len({rounded(count) for count in range(1, 2_049)}) == 8 + 30
+    assert [rounded(count, 4) for count in (1, 5, 128, 129)] == [4, 8, 128, 144]
 
 
 def test_short_texts_share_bins_and_long_ones_have_their_own() -> None:

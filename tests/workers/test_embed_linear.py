@@ -7,13 +7,15 @@ import time
 import pytest
 import torch
 
+from workers.device import DTYPES
 from workers.linear import FUSED, Activation, Linear, faster
 
 
-@pytest.fixture
-def linear() -> Linear:
+@pytest.fixture(params=["fp32", "bf16"])
+def linear(request: pytest.FixtureRequest) -> Linear:
     torch.manual_seed(0)
-    made = Linear(torch.randn(96, 64).to(torch.bfloat16) / 8, torch.randn(96).to(torch.bfloat16))
+    dtype = DTYPES[request.param]
+    made = Linear(torch.randn(96, 64).to(dtype) / 8, torch.randn(96).to(dtype))
     try:
         made.pack()
     except RuntimeError as error:
@@ -22,8 +24,9 @@ def linear() -> Linear:
     return made
 
 
-def rows() -> torch.Tensor:
-    return torch.randn(20, 64, generator=torch.Generator().manual_seed(1)).to(torch.bfloat16)
+def rows(of: Linear) -> torch.Tensor:
+    made = torch.randn(20, 64, generator=torch.Generator().manual_seed(1))
+    return made.to(of.weight.dtype)
 
 
 def burn() -> None:
@@ -36,27 +39,27 @@ def burn() -> None:
 @pytest.mark.parametrize("activation", FUSED)
 def test_packed_is_what_plain_computes(linear: Linear, activation: Activation) -> None:
     with torch.inference_mode():
-        plain = linear(rows(), activation)
+        plain = linear(rows(linear), activation)
         linear.pack()
-        packed = linear(rows(), activation)
+        packed = linear(rows(linear), activation)
     assert torch.allclose(plain.float(), packed.float(), atol=0.05)
 
 
 def test_packed_adds_what_plain_adds(linear: Linear) -> None:
-    other = torch.ones(20, 96, dtype=torch.bfloat16)
+    other = torch.ones(20, 96, dtype=linear.weight.dtype)
     with torch.inference_mode():
-        plain = linear.onto(rows(), other)
+        plain = linear.onto(rows(linear), other)
         linear.pack()
-        packed = linear.onto(rows(), other)
+        packed = linear.onto(rows(linear), other)
     assert torch.allclose(plain.float(), packed.float(), atol=0.05)
-    assert plain.float().mean() > linear(rows()).float().mean() + 0.5
+    assert plain.float().mean() > linear(rows(linear)).float().mean() + 0.5
 
 
 def test_it_is_kept_where_it_gains_and_only_there(linear: Linear) -> None:
     def forward(slow_when_packed: bool) -> torch.Tensor:
         if (linear._packed is not None) is slow_when_packed:
             burn()
-        return linear(rows())
+        return linear(rows(linear))
 
     assert faster([linear], lambda: forward(False))
     assert linear._packed is not None
@@ -70,13 +73,13 @@ def test_what_cannot_or_differs_is_left(linear: Linear) -> None:
         if linear._packed is not None:
             raise RuntimeError("could not create a primitive")
         burn()
-        return linear(rows())
+        return linear(rows(linear))
 
     def different() -> torch.Tensor:
         if linear._packed is None:
             burn()
-            return linear(rows())
-        return -linear(rows())
+            return linear(rows(linear))
+        return -linear(rows(linear))
 
     for forward in (refused, different):
         assert not faster([linear], forward)
