@@ -209,7 +209,7 @@ def test_a_folder_comes_in_and_goes_out_as_it_was(made: Installation, client: ht
     assert "would take in" in made.cli("memory", "import", str(old), "--dry-run").stdout
     assert "bowline" not in texts(client, "Which knot for the dinghy?", collection=["learnings"])
     for _ in range(2):
-        assert "1 ratings" in made.cli("memory", "import", str(old)).stdout
+        assert "1 rating\n" in made.cli("memory", "import", str(old)).stdout
     assert "bowline" in texts(client, "Which knot for the dinghy?", collection=["learnings"])
     said = json.loads(made.cli("memory", "export", str(new), "--json").stdout)
     assert said["memories"] > 3
