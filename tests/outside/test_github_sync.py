@@ -63,7 +63,7 @@ async def test_what_both_changed_stays_on_both_and_says_so(
     assert github.files("me/store")["config/other.md"] == "2", "it holds up nothing else"
     status = await jobs.status("config")
     assert "-a = 2\n+a = 3" in status["differ"]["config/team.toml"]
-    assert "stay as they are" in status["problem"]
+    assert "1 file stays as it is on both sides" in status["problem"]
     await jobs.sync("config", {"config/team.toml": "there"}, quiet)
     assert (files / "team.toml").read_text() == "a = 3\n"
     assert jobs.state("config").problem is None

@@ -24,6 +24,7 @@ from tests.portal.test_pages import ARTIFACTS, browser, log_in
 from tests.provision.rig import Rig, made
 
 __all__ = ["browser"]
+pytestmark = pytest.mark.xdist_group("backups")  # one portal and one broker
 expect.set_options(timeout=20_000)
 OVERFLOW = "document.documentElement.scrollWidth - window.innerWidth"
 FIRST = "1a2b3c4d"

@@ -25,6 +25,7 @@ from tests.portal.test_backups import OVERFLOW, ended, progress
 from tests.portal.test_pages import ARTIFACTS, browser, log_in
 
 __all__ = ["browser"]
+pytestmark = pytest.mark.xdist_group("backups-local")  # one portal
 if shutil.which("restic") is None and not os.environ.get("CI"):
     pytest.skip("restic is not installed", allow_module_level=True)
 
@@ -110,6 +111,10 @@ def test_a_fault_is_told_in_its_own_words(portal: Portal) -> None:
 
 async def test_the_page_says_what_to_type(browser: Browser, portal: Portal) -> None:
     ARTIFACTS.mkdir(exist_ok=True)
+    with portal.admin() as admin:
+        if not admin.get("/api/backups").json()["snapshots"]:
+            admin.post("/api/backups")
+            assert await asyncio.to_thread(ended, admin)
     page = await log_in(browser, portal, 1280, "light")
     await page.goto(portal.url + "/backups")
     await expect(page.locator(".facts")).to_contain_text("17 3 * * * ai-infra backup create")
