@@ -224,7 +224,8 @@ async def embed(stores: Stores, _now: datetime) -> int:
     meaning = stores.meaning
     rows = await stores.store.fetch(
         f"SELECT {cards.CARD} FROM memory WHERE (vector_of < $1 OR vector_of > $1)"
-        " AND tier <> 'cold' AND NOT leaving LIMIT $2",
+        " AND tier <> 'cold' AND NOT leaving"
+        " AND id NOT IN (SELECT memory_id FROM memory_unplaced) LIMIT $2",
         *(meaning.model, BATCH),
     )
     if not rows:

@@ -297,6 +297,16 @@ async def test_what_leaves_before_it_was_placed_waits_for_nothing(made: World) -
     assert await places(made, one) == {}
 
 
+async def test_what_no_store_has_is_given_no_vector_there(made: World) -> None:
+    one = memory("not placed, and of a model that has gone")
+    await intake.record(made.stores, [one])
+    await made.stores.store.execute("UPDATE memory SET vector_of = 'gone' WHERE id = $1", one.id)
+    assert await maintain.embed(made.stores, now()) == 0
+    assert (await made.client.stats())["pending"]["place"] == 1
+    await made.pass_()
+    assert await find(made, one.text) == [Tier.WARM]
+
+
 @pytest.mark.parametrize("known", [True, False])
 async def test_a_card_whose_model_was_foreseen_is_written_once(made: World, known: bool) -> None:
     one, store = memory(f"written once: {known}"), made.stores.store
