@@ -11,6 +11,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -237,12 +238,8 @@ async def _local(desk: Desk) -> dict[str, Any]:
     return {
         "snapshots": [
             {
-                "id": one.id,
+                **asdict(one),
                 "at": one.at.astimezone(UTC),
-                "host": one.host,
-                "version": one.version,
-                "size_bytes": one.size_bytes,
-                "counts": one.counts,
             }
             for one in known
         ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -79,12 +80,8 @@ def list_(as_json: AsJson = False) -> None:
         stop(str(error), EXIT_FAILED)
     rows = [
         {
-            "id": one.id,
+            **asdict(one),
             "at": one.at.astimezone(UTC),
-            "host": one.host,
-            "version": one.version,
-            "size_bytes": one.size_bytes,
-            "counts": one.counts,
             "held": planning.held(one.counts),
         }
         for one in found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from base.backup import create, rules, schedule
@@ -27,12 +28,8 @@ async def run(request: Nothing, box: Box, by: By, tell: Tell) -> dict[str, Any]:
         known = []
     rows = [
         {
-            "id": one.id,
+            **asdict(one),
             "at": one.at.isoformat(),
-            "host": one.host,
-            "version": one.version,
-            "size_bytes": one.size_bytes,
-            "counts": one.counts,
         }
         for one in known
     ]
