@@ -43,6 +43,7 @@ async def test_taint_outlives_a_restart_and_a_handoff_tells_it(rig: Rig) -> None
     hand = {"tool": "handoff", "input": {"agent": "data", "notes": "n"}}
     told = await rig.send(order(script(FRAME, COUNT, hand), tainted=True))
     await rig.until("asked", lambda: "asked" in rig.kinds(told))
+    await rig.until("shown", lambda: "PERMISSION ASKED" in rig.screen())
     rig.kill()
     rig.start()
     await rig.until("again", lambda: rig.screen().count("PERMISSION ASKED") == 2)
