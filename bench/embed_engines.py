@@ -34,7 +34,9 @@ def sentence_transformers(folder: str, device: str) -> Encode:
 
 def ours(folder: str, device: str, dtype: str, runner: asyncio.Runner) -> Encode:
     """The product's model without bus and cache."""
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    from workers.__main__ import SPIN_ROUNDS
+
+    os.environ.setdefault("GOMP_SPINCOUNT", SPIN_ROUNDS)
     from base.log import start
     from base.settings import load
     from workers import device as devices

@@ -11,8 +11,9 @@ from base import program
 
 USAGE = "usage: python -m workers rehearsal | embed [score] | score [embed] | listen | fetch NAME"
 #: How long a compute thread spins for its next piece before it sleeps, in rounds of libgomp. Its
-#: own default is some 10 ms, which on a shared machine is taken from everybody else.
-SPIN_ROUNDS = "1000"
+#: own default is some 10 ms, which on a shared machine is taken from everybody else; a twentieth of
+#: it wakes too late for the next product of a short text on two threads (9 ms, else 6 to 7).
+SPIN_ROUNDS = "20000"
 
 
 def main() -> None:

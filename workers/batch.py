@@ -2,8 +2,9 @@
 
 One `Core` a process, so that its kinds of work share the threads and take turns: queries before
 bulk, the oldest first. What arrives while a round runs waits together and goes in the next. A
-round is one batch on all cores, or several at a time on lanes of fewer cores each, which wait for
-nobody. Knows nothing of what is computed.
+round is one batch on all cores, or several at a time on lanes of fewer cores each. Lanes of bulk
+wait for nobody: each takes its next batch when it is done with one, until something else is due.
+Knows nothing of what is computed.
 
     submit ──▶ waiting ──▶ take (oldest, by length, up to the budget) ──▶ forward ──▶ futures
 """
@@ -30,7 +31,7 @@ T = TypeVar("T")
 IDLE_S = 10.0
 #: After this many full batches that fitted, a budget that was halved grows again.
 REGROW_BATCHES = 64
-#: A round of bulk shall not keep a query waiting for longer than about this.
+#: A batch of bulk shall not keep a query waiting for longer than about this.
 SLICE_S = 0.15
 #: Below this a batch is not made smaller: products of fewer rows waste the cores.
 LEAST_TOKENS = 512
@@ -125,6 +126,7 @@ class Work(Generic[I, R]):
         self._parallel = parallel
         self._shrunk_tokens: int | None = None
         self._fitted = 0
+        self._counted_s = 0.0
 
     @property
     def tokens_per_s(self) -> float:
@@ -169,32 +171,49 @@ class Work(Generic[I, R]):
     async def step(self) -> None:
         """Compute the next round. Out of memory halves the budget, and each half goes on."""
         batches = self._round()
-        loop = asyncio.get_running_loop()
-        began_s = loop.time()
+        self._counted_s = asyncio.get_running_loop().time()
         lanes = len(batches)
-        await asyncio.gather(*[self._batch(one, at, lanes) for at, one in enumerate(batches)])
-        self.busy_s += loop.time() - began_s
+        await asyncio.gather(*[self._lane(one, at, lanes) for at, one in enumerate(batches)])
 
     def _round(self) -> list[list[Piece[I, R]]]:
         """Take as many batches as there are lanes, none smaller than it must be."""
         lanes = self._core.machine.lanes if self._parallel else 1
-        live = [one for one in self.waiting if not one.future.done()]
-        budget_tokens = self.budget_tokens
-        if self._parallel and live:
-            tokens = [one.tokens for one in live]
-            cost_tokens = max(tokens) * len(tokens) if self._padded else sum(tokens)
-            if self.tokens_per_s and all(one.bulk for one in live):
-                cost_tokens = min(cost_tokens, int(self.tokens_per_s * SLICE_S))
-            budget_tokens = min(budget_tokens, max(LEAST_TOKENS, math.ceil(cost_tokens / lanes)))
+        budget_tokens = self._budget_of(lanes)
         found: list[list[Piece[I, R]]] = []
-        while len(found) < lanes and (batch := take(live, budget_tokens, padded=self._padded)):
+        while len(found) < lanes and (batch := self._take(budget_tokens)):
             if found and batch[0].bulk != found[0][0].bulk:
+                self.waiting += batch
                 break
-            taken = {id(one) for one in batch}
-            live = [one for one in live if id(one) not in taken]
             found.append(batch)
-        self.waiting = live
         return found
+
+    def _budget_of(self, lanes: int) -> int:
+        """Tokens of a batch when so many lanes share what waits."""
+        budget_tokens = self.budget_tokens
+        live = [one for one in self.waiting if not one.future.done()]
+        if not (self._parallel and live):
+            return budget_tokens
+        tokens = [one.tokens for one in live]
+        cost_tokens = max(tokens) * len(tokens) if self._padded else sum(tokens)
+        if self.tokens_per_s and all(one.bulk for one in live):
+            cost_tokens = min(cost_tokens, int(self.tokens_per_s * SLICE_S))
+        return min(budget_tokens, max(LEAST_TOKENS, math.ceil(cost_tokens / lanes)))
+
+    def _take(self, budget_tokens: int) -> list[Piece[I, R]]:
+        """The next batch, which waits no more; empty when nothing does."""
+        batch = take(self.waiting, budget_tokens, padded=self._padded)
+        taken = {id(one) for one in batch}
+        self.waiting = [
+            one for one in self.waiting if id(one) not in taken and not one.future.done()
+        ]
+        return batch
+
+    async def _lane(self, batch: list[Piece[I, R]], lane: int, lanes: int) -> None:
+        """Compute it and, of several lanes, one after the other as long as bulk of this is due."""
+        while batch:
+            await self._batch(batch, lane, lanes)
+            on = lanes > 1 and self._core.next_bulk() is self
+            batch = self._take(self._budget_of(lanes)) if on else []
 
     async def _batch(self, batch: list[Piece[I, R]], lane: int, lanes: int) -> None:
         parts = [batch]
@@ -228,6 +247,9 @@ class Work(Generic[I, R]):
         return None
 
     def _count(self, part: list[Piece[I, R]]) -> None:
+        now_s = asyncio.get_running_loop().time()
+        self.busy_s += now_s - self._counted_s
+        self._counted_s = now_s
         self.batches += 1
         self.items += len(part)
         self.tokens += sum(one.tokens for one in part)
@@ -301,6 +323,12 @@ class Core:
             for work in self._works:
                 for one in work.waiting:
                     one.future.cancel()
+
+    def next_bulk(self) -> Work[Any, Any] | None:
+        """Whose bulk is due; None while a query waits, too."""
+        if (work := self._next()) is None or not all(one.bulk for one in work.waiting):
+            return None
+        return work
 
     def _next(self) -> Work[Any, Any] | None:
         """Whose turn it is: a query before bulk, the oldest first."""

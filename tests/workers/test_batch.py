@@ -182,6 +182,40 @@ async def test_bulk_is_computed_on_lanes_side_by_side() -> None:
     assert machine.shares == {2}
 
 
+async def test_a_lane_of_bulk_waits_for_no_other() -> None:
+    machine, done = Machine(lanes=2), list[int]()
+    enough = threading.Event()
+
+    def forward(items: list[int]) -> list[int]:
+        if 0 in items:  # this lane's batch ends when the other lane has done three
+            assert enough.wait(10)
+        done.extend(items)
+        if len(done) >= 3:
+            enough.set()
+        return items
+
+    async with running(Core(machine)) as core:
+        work = core.work("slow", forward, budget_tokens=lambda: 1_000, parallel=True)
+        assert await work.submit(list(range(5)), [1_000] * 5, bulk=True) == list(range(5))
+        assert work.tokens_per_s > 0
+    assert done.index(0) >= 3
+
+
+async def test_lanes_of_bulk_let_a_query_pass() -> None:
+    machine, double = Machine(lanes=2), Doubler()
+    async with running(Core(machine)) as core:
+        work = core.work("double", double, budget_tokens=lambda: 1_000, parallel=True)
+        double.gate.clear()
+        slow = asyncio.create_task(work.submit(list(range(9)), [1_000] * 9, bulk=True), name="slow")
+        await asyncio.sleep(0.05)  # a batch on each lane
+        asked = asyncio.create_task(work.submit([70], [5]), name="asked")
+        await asyncio.sleep(0)
+        double.gate.set()
+        assert await asked == [140]
+        await slow
+    assert double.batches.index([70]) == 2
+
+
 async def test_what_is_short_or_not_parallel_has_one_lane() -> None:
     machine, double = Machine(lanes=2), Doubler()
     async with running(Core(machine)) as core:

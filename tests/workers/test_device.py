@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Literal
 
 import pytest
 import torch
@@ -61,18 +62,20 @@ def test_relief_is_safe_here() -> None:
     device.decide("cpu", "auto", PLAIN).relieve()
 
 
-def test_a_short_text_has_one_thread_and_a_long_one_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
-    chosen = Device(name="cpu", dtype="fp32", threads=2, fast=False, why="")
+@pytest.mark.parametrize(("dtype", "short"), [("bf16", 64), ("fp32", 4)])
+def test_a_short_text_has_one_thread_and_a_long_one_all(
+    monkeypatch: pytest.MonkeyPatch, dtype: Literal["bf16", "fp32"], short: int
+) -> None:
+    chosen = Device(name="cpu", dtype=dtype, threads=2, fast=False, why="")
     before = torch.get_num_threads()
-    seen: dict[tuple[int, int | None], int] = {}
+
+    def given(lanes: int, tokens: int | None, load: float = 0.0) -> int:
+        monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+        chosen.share(lanes, tokens)
+        return torch.get_num_threads()
+
     try:
-        for lanes, tokens in ((1, 20), (1, 64), (1, 65), (1, None), (2, 500)):
-            chosen.share(lanes, tokens)
-            seen[lanes, tokens] = torch.get_num_threads()
-        monkeypatch.setattr(os, "getloadavg", lambda: (9.0, 0.0, 0.0))
-        chosen.share(1, 500)
-        seen[9, 500] = torch.get_num_threads()
+        assert (given(1, 1), given(1, short), given(1, short + 1), given(1, None)) == (1, 1, 2, 2)
+        assert (given(2, 500), given(1, 500, load=9.0)) == (1, 1)
     finally:
         torch.set_num_threads(before)
-    assert seen == {(1, 20): 1, (1, 64): 1, (1, 65): 2, (1, None): 2, (2, 500): 1, (9, 500): 1}
