@@ -37,7 +37,7 @@ DENSE = ("dense",)
 SPARSE = ("words",)
 
 Index = Literal["keyword", "integer", "float", "bool", "datetime"]
-#: What filters name, in every collection; below it what the seed plan adds.
+#: What is indexed in every collection; below it what the seed plan adds.
 INDEXES: dict[str, Index] = {
     "user_id": "keyword",
     "kind": "keyword",
@@ -63,6 +63,10 @@ COLLECTIONS: dict[str, dict[str, Index]] = {
         "domain": "keyword",
         "updated_at": "datetime",
     },
+}
+#: What filters may name.
+FILTERS: dict[str, Index] = {
+    name: kind for indexes in COLLECTIONS.values() for name, kind in indexes.items()
 }
 
 
@@ -94,7 +98,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keep:
-    """A filter: what satisfies all of it is kept.
+    """A filter: what satisfies all of it is kept. InputError for a field not among `FILTERS`.
 
     any_of: the payload's value (one of them, of a list) is among these; none at all keeps
     nothing. ranges: from low to high, both inside, None open; numbers, or ISO 8601 times.
@@ -105,6 +109,11 @@ class Keep:
         default_factory=dict
     )
     not_ids: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for name in (*self.any_of, *self.ranges):
+            if name not in FILTERS:
+                raise InputError(f"memories are not filtered by {name!r}")
 
     @property
     def nothing(self) -> bool:

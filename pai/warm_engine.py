@@ -15,7 +15,7 @@ from pai.warm import DENSE, SPARSE, Index, Keep, Places, Sparse, Value, check_id
 NO_GRAPH = 100_000_000
 #: Two bytes a number: cosines right to 1e-4, half the memory, four times as fast as float32.
 NUMBERS = edge.VectorStorageDatatype.Turbo16
-#: The binding turns True into 1 before it compares, so what is declared a bool is kept as 0 or 1.
+#: Of what is kept as `pai/packed` has it.
 SCHEMA: dict[Index, Any] = {
     "keyword": edge.PayloadSchemaType.Keyword,
     "integer": edge.PayloadSchemaType.Integer,

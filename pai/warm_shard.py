@@ -15,6 +15,7 @@ import qdrant_edge as edge
 
 from base.errors import TornError, WarmError
 from pai.brief import CHECKED, Brief
+from pai.packed import fields, packed, unpacked
 from pai.pages import let_go
 from pai.warm import (
     COLLECTIONS,
@@ -56,7 +57,6 @@ class Shard:
         self._briefed: str | None = ""
         self._shared: dict[tuple[str, tuple[Value, ...]], tuple[Value, ...]] = {}
         self._empty: bool | None = None
-        self._bools = [key for key, kind in COLLECTIONS[collection].items() if kind == "bool"]
         if new:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
@@ -109,7 +109,7 @@ class Shard:
     def set(self, id: str, payload: dict[str, Any]) -> None:
         if self._there([id]):
             self._forget([id])
-            self._update(edge.UpdateOperation.set_payload([id], self._kept(payload, int)))
+            self._update(edge.UpdateOperation.set_payload([id], fields(payload)))
 
     def remove(self, ids: Sequence[str]) -> None:
         self._forget(ids)
@@ -240,7 +240,7 @@ class Shard:
     def payloads(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         with self._reading():
             found = self._shard.retrieve(list(ids), True, False)
-        return {str(one.id): self._kept(one.payload or {}, bool) for one in found}
+        return {str(one.id): unpacked(one.payload) for one in found}
 
     def brief_ahead(self, limit: int) -> bool:
         """Of the next `limit` points, so that no search has to; False: there are no more."""
@@ -291,10 +291,6 @@ class Shard:
     def _keep_brief(self, id: str, payload: Mapping[str, Any]) -> None:
         self._briefs[UUID(id).int] = id, Brief.of(payload)
 
-    def _kept(self, payload: dict[str, Any], kind: type[int]) -> dict[str, Any]:
-        bools = {key: kind(payload[key]) for key in self._bools if key in payload}
-        return {**payload, **bools}
-
     def _without_vector(self) -> edge.Filter:
         return edge.Filter(must_not=[edge.HasVectorCondition(self.places.newest.of(DENSE[0]))])
 
@@ -319,7 +315,7 @@ class Shard:
             check_name(name, dense=False)
             if some:
                 vectors[name] = sparse(some)
-        return edge.Point(check_id(point.id), vectors, self._kept(point.payload, int))
+        return edge.Point(check_id(point.id), vectors, packed(point.payload))
 
     def _read(self, record: edge.Record) -> Point:
         found: dict[str, Any] = record.vector or {}  # type: ignore[assignment]
@@ -333,7 +329,7 @@ class Shard:
                 break
         return Point(
             id=str(record.id),
-            payload=self._kept(record.payload or {}, bool),
+            payload=unpacked(record.payload),
             dense=dense,
             sparse={
                 name: Sparse(indices=tuple(found[name].indices), values=tuple(found[name].values))

@@ -157,24 +157,24 @@ async def test_one_foreign_memory_among_many_of_ones_own_stays_hidden(warm: Warm
         (Keep(any_of={"tainted": [True]}), {2, 4, 6}),
         (Keep(any_of={"tainted": [False, True], "kind": ["fact"]}), {1, 2, 3, 4}),
         (Keep(any_of={"seq": [1, 5, 9]}), {1, 5}),
-        (Keep(any_of={"tags": ["b"]}), {3, 4}),
+        (Keep(any_of={"source": ["b"]}), {3, 4}),
         (Keep(ranges={"seq": (2, 4)}), {2, 3, 4}),
         (Keep(ranges={"seq": (None, 2)}), {1, 2}),
         (Keep(ranges={"created_at": ("2026-01-05T00:00:00+00:00", None)}), {4, 5, 6}),
         (Keep(ranges={"created_at": (None, "2026-01-05T13:00:00+01:00")}), {1, 2, 3, 4}),
         (Keep(not_ids=[id_of(1), id_of(2)]), {3, 4, 5, 6}),
         (Keep(any_of={"kind": ["fact"]}, ranges={"seq": (3, None)}, not_ids=[id_of(4)]), {3}),
-        (Keep(any_of={"nothing": ["x"]}), set()),
+        (Keep(any_of={"domain": ["x"]}), set()),
         (Keep(), {1, 2, 3, 4, 5, 6}),
     ],
 )
 async def test_filters(warm: Warm, keep: Keep, expected: set[int]) -> None:
     kinds = {5: "rule", 6: "note"}
-    tags = {3: ["a", "b"], 4: ["b"], 5: ["c"]}
+    sources = {3: ["a", "b"], 4: ["b"], 5: ["c"]}
     await warm.put(
         "memories",
         [
-            point(n, kind=kinds.get(n, "fact"), tainted=n % 2 == 0, tags=tags.get(n, []))
+            point(n, kind=kinds.get(n, "fact"), tainted=n % 2 == 0, source=sources.get(n, []))
             for n in range(1, 7)
         ],
     )
@@ -187,6 +187,13 @@ async def test_filters(warm: Warm, keep: Keep, expected: set[int]) -> None:
     for look in (dense(1), asked("paper tea certificate deployment backups")):
         [hits] = await warm.search("memories", [look], mine)
         assert {hit.brief.seq for hit in hits} == expected
+
+
+def test_a_filter_by_what_filters_do_not_name_is_refused() -> None:
+    with pytest.raises(InputError, match="'tags'"):
+        Keep(any_of={"tags": ["a"]})
+    with pytest.raises(InputError, match="'text'"):
+        Keep(ranges={"text": ("a", None)})
 
 
 async def test_put_replaces_and_set_merges(warm: Warm) -> None:

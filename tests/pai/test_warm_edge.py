@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import qdrant_edge as edge
 from warm_points import DIM, MINE, asked, copy_of, dense, id_of, point, unit
 
 from base.errors import ConflictError, TornError
@@ -369,3 +370,19 @@ def _resident_bytes(folder: Path) -> int:
         elif "-" in line.split(" ", 1)[0]:
             mine = f"{folder}/" in line
     return total
+
+
+async def test_what_was_stored_field_by_field_is_read_as_it_was_put(warm: EdgeWarm) -> None:
+    """As stores have it that an earlier version wrote."""
+    whole = point(3, tags=["a"], extra={"n": [1, None, 2.5]}, tainted=True)
+    await warm.put("memories", [whole])
+    shard = warm._kept["memories"].shard._shard
+    old = {**whole.payload, "tainted": 1}
+    shard.update(edge.UpdateOperation.overwrite_payload([whole.id], old))
+    assert [one.payload for one in await warm.get("memories", [whole.id])] == [whole.payload]
+    await warm.set("memories", whole.id, {"text": "other", "tainted": False})
+    [[hit]] = await warm.search("memories", [dense(3)], MINE)
+    assert hit.payload == {**whole.payload, "text": "other", "tainted": False}
+    await warm.put("memories", [whole])
+    await warm.set("memories", whole.id, {"text": "new"})
+    assert (await warm.find("memories", Keep(), 1))[0].payload == {**whole.payload, "text": "new"}
