@@ -36,7 +36,8 @@ async def stats(stores: Stores, user_id: str | None) -> dict[str, Any]:
         " + (SELECT COUNT(*) FROM memory_unplaced) AS place,"
         " COUNT(*) FILTER (WHERE vector_of <> $1) AS embed"
         " FROM memory WHERE tier <> 'cold'"
-        " AND (vector_of IS NULL OR vector_of < $1 OR vector_of > $1)",
+        " AND (vector_of IS NULL OR vector_of < $1 OR vector_of > $1)"
+        " AND id NOT IN (SELECT memory_id FROM memory_unplaced)",
         stores.meaning.model,
     )
     assert pending is not None

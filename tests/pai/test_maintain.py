@@ -302,6 +302,9 @@ async def test_what_no_store_has_is_given_no_vector_there(made: World) -> None:
     await intake.record(made.stores, [one])
     await made.stores.store.execute("UPDATE memory SET vector_of = 'gone' WHERE id = $1", one.id)
     assert await maintain.embed(made.stores, now()) == 0
+    pending = (await made.client.stats())["pending"]
+    assert (pending["place"], pending["embed"]) == (1, 0)
+    await made.stores.store.execute("UPDATE memory SET vector_of = NULL WHERE id = $1", one.id)
     assert (await made.client.stats())["pending"]["place"] == 1
     await made.pass_()
     assert await find(made, one.text) == [Tier.WARM]
