@@ -241,6 +241,7 @@ async def test_the_list_finds_renames_archives_and_brings_back(
     await page.get_by_role("button", name="Archived").click()
     await expect(names.first).to_have_text("The <b>roof</b>")
     await page.screenshot(path=ARTIFACTS / "archived-1280-dark.png")
+    await page.locator(".conversation").first.hover()
     await page.get_by_label("Bring back").first.click()
     await page.get_by_role("button", name="Back to all").click()
     await expect(names).to_have_text(["The <b>roof</b>", "Plan the garden"])
