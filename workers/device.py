@@ -21,10 +21,10 @@ SHARE = 0.5
 CPU_TOKENS = 2_048
 GPU_TOKENS = 65_536
 LEAST_TOKENS = 256
-#: Up to here a batch of texts is computed by one thread: whoever asks for so few waits for them,
-#: and uses the other cores. In fp32 a question takes 11 ms on one thread and 7 on two.
+#: Up to here a batch of texts is short: it has one thread, since whoever asks for so few waits for
+#: them and uses the other cores; in fp32, where a question takes 11 ms on one and 7 on two, two.
 SHORT_TOKENS = 64
-SHORT_TOKENS_FP32 = 4
+SHORT_THREADS: dict[str, int] = {"bf16": 1, "fp32": 2}
 #: Load a core, over the last minute, from which on others want the cores too.
 BUSY = 1.5
 
@@ -68,12 +68,13 @@ class Device:
 
     def share(self, lanes: int, tokens: int | None = None) -> None:
         """Set the threads of this compute thread. One batch alone gets all cores, unless it is
-        short or the machine is busy: then threads that wait for each other are slower than one.
+        short or the machine is busy: then threads that wait for each other are slower than few.
         """
-        busy = os.getloadavg()[0] > BUSY * self.threads
-        few = SHORT_TOKENS_FP32 if self.dtype == "fp32" else SHORT_TOKENS
-        short = tokens is not None and tokens <= few
-        alone = 1 if busy or short else max(1, self.threads // lanes)
+        alone = max(1, self.threads // lanes)
+        if tokens is not None and tokens <= SHORT_TOKENS:
+            alone = min(alone, SHORT_THREADS[self.dtype])
+        if os.getloadavg()[0] > BUSY * self.threads:
+            alone = 1
         if torch.get_num_threads() != alone:
             torch.set_num_threads(alone)
 

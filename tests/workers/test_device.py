@@ -62,11 +62,11 @@ def test_relief_is_safe_here() -> None:
     device.decide("cpu", "auto", PLAIN).relieve()
 
 
-@pytest.mark.parametrize(("dtype", "short"), [("bf16", 64), ("fp32", 4)])
-def test_a_short_text_has_one_thread_and_a_long_one_all(
-    monkeypatch: pytest.MonkeyPatch, dtype: Literal["bf16", "fp32"], short: int
+@pytest.mark.parametrize(("dtype", "few"), [("bf16", 1), ("fp32", 2)])
+def test_a_short_text_has_few_threads_and_a_long_one_all(
+    monkeypatch: pytest.MonkeyPatch, dtype: Literal["bf16", "fp32"], few: int
 ) -> None:
-    chosen = Device(name="cpu", dtype=dtype, threads=2, fast=False, why="")
+    chosen = Device(name="cpu", dtype=dtype, threads=4, fast=False, why="")
     before = torch.get_num_threads()
 
     def given(lanes: int, tokens: int | None, load: float = 0.0) -> int:
@@ -75,7 +75,7 @@ def test_a_short_text_has_one_thread_and_a_long_one_all(
         return torch.get_num_threads()
 
     try:
-        assert (given(1, 1), given(1, short), given(1, short + 1), given(1, None)) == (1, 1, 2, 2)
-        assert (given(2, 500), given(1, 500, load=9.0)) == (1, 1)
+        assert (given(1, 1), given(1, 64), given(1, 65), given(1, None)) == (few, few, 4, 4)
+        assert (given(4, 64), given(2, 500), given(1, 500, load=9.0)) == (1, 2, 1)
     finally:
         torch.set_num_threads(before)
