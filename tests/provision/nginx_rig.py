@@ -137,9 +137,9 @@ def unverified() -> ssl.SSLContext:
 
 @contextmanager
 def program(
-    answer: str = "a program", status: int = 200
+    answer: str = "a program", status: int = 200, port: int = 0
 ) -> Iterator[tuple[str, list[dict[str, str]]]]:
-    """A program behind a proxy: its upstream, and the headers of what it was asked."""
+    """A program behind a proxy: its upstream, and the headers of what it was asked. port 0: any."""
     asked: list[dict[str, str]] = []
 
     class Answers(http.server.BaseHTTPRequestHandler):
@@ -159,7 +159,7 @@ def program(
         def log_message(self, *said: object) -> None:
             """Quiet."""
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Answers)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import shutil
 import socket
 import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal, cast
 
 import httpx
 import pytest
-from nginx_rig import Ground, ground, make_box, program, unverified
+from nginx_rig import Ground, free_port, ground, make_box, program, unverified
+from playwright.async_api import async_playwright, expect
+from present import need
 from websockets.sync.client import connect
 from websockets.sync.server import ServerConnection, serve
 
@@ -23,6 +27,7 @@ from provision.sites import Sites
 from provision.spec import Spec
 
 __all__ = ["ground"]
+ARTIFACTS = Path(__file__).resolve().parents[1] / "artifacts"
 
 
 def test_the_sizes_are_the_portals() -> None:
@@ -109,8 +114,76 @@ async def test_the_portal_and_the_api(ground: Ground) -> None:
         assert often[0].json()["detail"] == "too many requests from this address"
         assert often[0].headers["retry-after"] == "1"
         assert ground.get("ai.example", "/", tls=True).status_code == 200
-    starting = ground.get("ai.example", "/", tls=True)
-    assert (starting.status_code, starting.json()["status"]) == (503, 503)
+
+
+#: As Chromium sends it.
+PAGE = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
+
+
+async def test_while_the_portal_is_away_people_get_a_page_and_programs_a_problem(
+    ground: Ground,
+) -> None:
+    await front.lay(ground.box, specs(ground, f"http://127.0.0.1:{free_port()}"))
+
+    def asked(path: str, accept: str, method: str = "GET", host: str = "ai.example") -> str:
+        said = ground.get(host, path, tls=True, method=method, headers={"Accept": accept})
+        assert (said.status_code, said.headers["retry-after"]) == (503, "5")
+        assert said.headers["x-content-type-options"] == "nosniff"
+        assert said.headers["strict-transport-security"] == "max-age=63072000"
+        if said.headers["content-type"] == "text/html; charset=utf-8":
+            assert said.headers["content-security-policy"].startswith("default-src 'none';")
+            assert said.headers["cache-control"] == "no-store"
+            assert method == "HEAD" or said.text.endswith("</html>\n")
+            return "a page"
+        assert said.headers["content-type"] == "application/problem+json"
+        assert said.json()["status"] == 503
+        return "a problem"
+
+    for path in ("/", "/chat/7?branch=2", "/login?token=x", "/apiary", "/x.json"):
+        assert asked(path, PAGE) == asked(path, "TEXT/HTML") == "a page", path
+        assert asked(path, "*/*") == asked(path, "application/json") == "a problem", path
+    assert asked("/login", PAGE, "POST") == asked("/chat", PAGE, "HEAD") == "a page"
+    for path in ("/api/", "/api/tasks", "/mcp", "/openapi.json", "/ws", "/ws/terminals/code"):
+        assert asked(path, PAGE) == "a problem", path
+    assert asked("/api/tasks", PAGE, host="api.example") == "a problem"
+
+
+async def test_who_looks_at_the_page_sees_the_portal_come_back(ground: Ground) -> None:
+    """In Chromium, which loads nothing else for it; the pictures are for a look."""
+    port, box = free_port(), ground.box
+    await front.lay(box, specs(ground, f"http://127.0.0.1:{port}")[:1])
+    args = ["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP ai.example 127.0.0.1"]
+    url = f"https://ai.example:{box.https_port}/chat?of=7"
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=need("chromium"), args=args)
+        for width, scheme in itertools.product((1280, 390), ("light", "dark")):
+            page = await browser.new_page(
+                viewport={"width": width, "height": 860},
+                color_scheme=cast("Literal['light', 'dark']", scheme),
+                ignore_https_errors=True,
+            )
+            loaded: list[str] = []
+            faults: list[str] = []
+            page.on("request", lambda asked, loaded=loaded: loaded.append(asked.url))
+            page.on("console", lambda said, faults=faults: faults.append(said.text))
+            answer = await page.goto(url)
+            assert answer is not None
+            assert answer.status == 503
+            await expect(page.get_by_role("heading")).to_have_text("The portal does not answer")
+            await expect(page.get_by_role("status")).to_contain_text("looks again every 5 seconds")
+            assert await page.locator("html").get_attribute("lang") == "en"
+            ground_ = await page.evaluate("getComputedStyle(document.body).backgroundColor")
+            assert ground_ == ("rgb(245, 246, 251)" if scheme == "light" else "rgb(20, 22, 31)")
+            assert await page.evaluate("document.documentElement.scrollWidth") == width
+            ARTIFACTS.mkdir(exist_ok=True)
+            await page.screenshot(path=ARTIFACTS / f"away-{scheme}-{width}.png")
+            assert set(loaded) == {url}
+            # The answer itself is told as an error; a style that was refused would be another.
+            assert [one for one in faults if "503" not in one] == []
+        with program("the portal is back", port=port):
+            await expect(page.get_by_text("the portal is back")).to_be_visible(timeout=15_000)
+            assert page.url == url
+        await browser.close()
 
 
 async def test_a_portal_without_a_domain_answers_to_every_name(tmp_path: Path) -> None:
