@@ -63,6 +63,7 @@ def place(short_tmp: Path, redis_server: str, portal_dsn: str) -> Iterator[Place
         try:
             portal = found.start()
             broker.rules(inbox=portal.settings.inbox)
+            broker.others = (portal.settings.home,)
             broker.start()
             (broker.state / "portal").write_text(str(portal.settings.home))
             yield found

@@ -39,11 +39,14 @@ two_users = pytest.mark.skipif(
 
 @dataclass(slots=True, kw_only=True)
 class Rig:
-    """Where one broker is. `start` and `kill` as often as the test likes."""
+    """Where one broker is. `start` and `kill` as often as the test likes. As root it can write
+    `folder` and `others` alone, whatever a verb takes for its place.
+    """
 
     folder: Path
     redis: str
     dsn: str
+    others: tuple[Path, ...] = ()
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -101,9 +104,11 @@ class Rig:
         }
         real = ["-m", "provision"]
         what = [str(Path(__file__).with_name("played.py"))] if played else real
-        self.process = subprocess.Popen(
-            [sys.executable, *what], cwd=REPO, env=environment, stderr=subprocess.PIPE
-        )
+        line = [sys.executable, *what]
+        if os.geteuid() == 0:
+            walled = [sys.executable, str(Path(__file__).with_name("walled.py"))]
+            line = [*walled, *map(str, (self.folder, *self.others)), "--", *line]
+        self.process = subprocess.Popen(line, cwd=REPO, env=environment, stderr=subprocess.PIPE)
         if wait:
             wait_for("the broker", self._listens, 60)
 

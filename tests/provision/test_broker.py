@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from present import need
 
 from base import streams
+from base.backup.rules import APPLIANCE, APPLIANCE_PLACE
 from base.bus import Bus
-from base.errors import ConflictError, ForbiddenError, InputError, NotFoundError
+from base.errors import (
+    ConflictError,
+    ForbiddenError,
+    InputError,
+    NotFoundError,
+    NotRunningError,
+)
 from base.messages import Kind, decode
 from base.verbs import By, CertRenew, DomainAdd, DomainRemove, Nothing, UnitName, UpdateApply
 from provision import registry
-from tests.provision.rig import Record, Rig
+from tests.provision.rig import Record, Rig, two_users
+
+#: Where a backup of a server has its key and its repository.
+PLACES = (APPLIANCE, Path(APPLIANCE_PLACE))
 
 
 async def audited(bus: Bus, about: str) -> list[dict[str, Any]]:
@@ -168,4 +180,20 @@ async def test_the_real_broker_starts_with_every_verb_of_its_folder(own: Rig) ->
     said = (await own.ask("broker.verbs", Nothing())).result
     assert {one["name"] for one in said["verbs"]} == {*registry.collect(), "broker.verbs"}
     assert (await own.ask("domain.list", Nothing())).result["sites"] == []
+    assert own.end() == 0
+
+
+@two_users
+async def test_no_verb_of_a_test_writes_on_this_machine(own: Rig) -> None:
+    """A backup has places of its own, which the rig's box does not say."""
+    need("restic")
+
+    def there() -> list[Path]:
+        return sorted(path for at in PLACES for path in at.glob("*"))
+
+    before = there()
+    await asyncio.to_thread(own.start, played=False)
+    with pytest.raises(NotRunningError, match="Read-only file system"):
+        await own.ask("backup.run", Nothing())
+    assert there() == before
     assert own.end() == 0
