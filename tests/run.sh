@@ -8,8 +8,11 @@ cd "$(dirname "$0")/.."
 # compile all it imports anew.
 unset PYTHONDONTWRITEBYTECODE
 
-PACKAGES=(tmux git bubblewrap socat util-linux redis-server ripgrep chromium procps espeak-ng)
-COMMANDS=(tmux git bwrap socat setpriv redis-server rg chromium ps espeak-ng)
+PACKAGES=(tmux git bubblewrap socat util-linux redis-server ripgrep procps espeak-ng)
+COMMANDS=(tmux git bwrap socat setpriv redis-server rg ps espeak-ng)
+# Pages, and what of them asks a person's leave.
+PACKAGES+=(chromium-headless-shell chromium)
+COMMANDS+=(chromium-headless-shell chromium)
 # Backups, also to another machine; an SSH server is not put on somebody's own.
 PACKAGES+=(restic)
 COMMANDS+=(restic)

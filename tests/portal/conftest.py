@@ -19,7 +19,8 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
-from present import database, unlimited, wait_for
+from playwright.async_api import Browser, Playwright, async_playwright
+from present import database, need, unlimited, wait_for
 
 from base import secrets_files, streams
 from base.approvals import ApprovalRequest
@@ -36,6 +37,13 @@ from tests.portal.receiver import Receiver, receiving
 
 FREE = {"login_attempts": "unlimited"}
 REPO = Path(__file__).resolve().parents[2]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What waits here waits in one loop a worker: the browser that they share lives there."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent) and item.get_closest_marker("asyncio"):
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,18 +174,54 @@ def gate(
         yield started
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def store(portal: Portal) -> AsyncIterator[Store]:
     opened = await Store.open(portal.settings.postgres, "test")
     yield opened
     await opened.close()
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def bus(portal: Portal) -> AsyncIterator[Bus]:
     opened = await Bus.open(portal.settings.redis, f"test-{uuid.uuid4().hex[:6]}")
     yield opened
     await opened.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def playwright() -> AsyncIterator[Playwright]:
+    async with async_playwright() as started:
+        yield started
+
+
+@contextlib.asynccontextmanager
+async def chromium(
+    playwright: Playwright, *flags: str, program: str = "chromium-headless-shell"
+) -> AsyncIterator[Browser]:
+    """As its makers build it for machines without a screen. `chromium` draws the window around
+    the page too, also where nobody sees it: twice the work, for what asks a person's leave only.
+    """
+    opened = await playwright.chromium.launch(
+        executable_path=need(program), args=["--no-sandbox", "--disable-gpu", *flags]
+    )
+    yield opened
+    await opened.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_browser(playwright: Playwright) -> AsyncIterator[Browser]:
+    """A start costs two seconds of a core, a fresh profile in it next to nothing."""
+    async with chromium(playwright) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def browser(shared_browser: Browser) -> AsyncIterator[Browser]:
+    """Nobody's profile is open in it, and what the test opens is closed after it."""
+    assert shared_browser.contexts == []
+    yield shared_browser
+    for context in shared_browser.contexts:
+        await context.close()
 
 
 class Stage:
@@ -250,7 +294,7 @@ class Stage:
         await self.tell(task_id, Kind.TASK, status=status, progress=1.0, cost_usd=0.0421)
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def stage(bus: Bus, store: Store) -> AsyncIterator[Stage]:
     playing = Stage(bus, store)
     serving = [

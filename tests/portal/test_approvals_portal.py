@@ -90,7 +90,7 @@ class Clerk:
         return Approval.model_validate(answer["approval"])
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def clerk(portal: Portal, bus: Bus, store: Store) -> AsyncIterator[Clerk]:
     async def free(_: Any) -> None: ...
 
@@ -117,7 +117,7 @@ async def clerk(portal: Portal, bus: Bus, store: Store) -> AsyncIterator[Clerk]:
     await asyncio.gather(serving, return_exceptions=True)
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def owner(portal: Portal, store: Store) -> Person:
     return await person(portal, store)
 
@@ -376,7 +376,7 @@ async def test_ask_says_what_waits_and_how_to_answer(
     assert f"approval {found.id[:8]} approved" in err
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def stage_end(bus: Bus, store: Store) -> Stage:
     """Ends tasks as the supervisor does, without answering in its place."""
     return Stage(bus, store)

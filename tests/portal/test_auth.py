@@ -15,10 +15,7 @@ from base.bus import Bus
 from base.store import Store
 from portal import auth
 from tests.portal.conftest import Portal, person
-from tests.portal.test_pages import browser
 from tests.portal.test_trail import like, written
-
-__all__ = ["browser"]
 
 
 async def test_login_refresh_logout(portal: Portal, store: Store) -> None:

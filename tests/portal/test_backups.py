@@ -20,10 +20,9 @@ from present import wait_for
 from base.store import Store
 from tests.portal.conftest import Portal, person, running
 from tests.portal.test_api import problem
-from tests.portal.test_pages import ARTIFACTS, browser, log_in
+from tests.portal.test_pages import ARTIFACTS, signed_in
 from tests.provision.rig import Rig, made
 
-__all__ = ["browser"]
 pytestmark = pytest.mark.xdist_group("backups")  # one portal and one broker
 expect.set_options(timeout=20_000)
 OVERFLOW = "document.documentElement.scrollWidth - window.innerWidth"
@@ -225,7 +224,7 @@ async def test_a_broker_that_is_away_is_said(place: Place, portal: Portal) -> No
 @pytest.mark.timeout(300)
 async def test_the_page(browser: Browser, place: Place, portal: Portal) -> None:
     ARTIFACTS.mkdir(exist_ok=True)
-    page = await log_in(browser, portal, 1280, "light")
+    page = await signed_in(browser, portal, 1280, "light")
     await page.goto(portal.url + "/backups")
     await expect(page.get_by_text("No backups yet")).to_be_visible()
     await expect(page.locator(".facts")).to_contain_text("/etc/ai-infra/backup.key")

@@ -22,9 +22,8 @@ from base.bus import Bus
 from tests.portal.conftest import Portal, running
 from tests.portal.test_api import problem
 from tests.portal.test_backups import OVERFLOW, ended, progress
-from tests.portal.test_pages import ARTIFACTS, browser, log_in
+from tests.portal.test_pages import ARTIFACTS, signed_in
 
-__all__ = ["browser"]
 pytestmark = pytest.mark.xdist_group("backups-local")  # one portal
 if shutil.which("restic") is None and not os.environ.get("CI"):
     pytest.skip("restic is not installed", allow_module_level=True)
@@ -115,7 +114,7 @@ async def test_the_page_says_what_to_type(browser: Browser, portal: Portal) -> N
         if not admin.get("/api/backups").json()["snapshots"]:
             admin.post("/api/backups")
             assert await asyncio.to_thread(ended, admin)
-    page = await log_in(browser, portal, 1280, "light")
+    page = await signed_in(browser, portal, 1280, "light")
     await page.goto(portal.url + "/backups")
     await expect(page.locator(".facts")).to_contain_text("17 3 * * * ai-infra backup create")
     await page.get_by_role("button", name="Restore").first.click()

@@ -18,9 +18,9 @@ from base.store import Store
 from tests.portal.conftest import Portal, Stage, soon
 from tests.portal.test_approvals_portal import Clerk, clerk
 from tests.portal.test_attachments import PNG
-from tests.portal.test_pages import ARTIFACTS, browser, last_task, log_in
+from tests.portal.test_pages import ARTIFACTS, last_task, log_in
 
-__all__ = ["browser", "clerk"]
+__all__ = ["clerk"]
 
 SEEN = """(() => {
   const data = new DataTransfer();

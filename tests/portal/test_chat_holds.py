@@ -16,9 +16,7 @@ from base.bus import Bus
 from base.store import Store
 from tests.portal.conftest import Portal, Stage, running
 from tests.portal.test_chat import newest_root, say
-from tests.portal.test_pages import ARTIFACTS, browser, log_in
-
-__all__ = ["browser"]
+from tests.portal.test_pages import ARTIFACTS, log_in, signed_in
 
 PIECES = [f"piece {at} of the answer. " for at in range(40)]
 #: As if the wire were cut: the browser has to notice and come back by itself.
@@ -129,7 +127,7 @@ async def look(page: Page) -> dict[str, Any]:
 async def test_ten_thousand_messages_scroll_within_a_bounded_page(
     browser: Browser, portal: Portal, store: Store
 ) -> None:
-    page = await log_in(browser, portal, 1280, "light")
+    page = await signed_in(browser, portal, 1280, "light")
     where = await ten_thousand(store)
     await page.goto(f"{portal.url}/chat/{where}")
     await expect(page.locator(".said").last).to_have_text(f"Question {PAIRS}")

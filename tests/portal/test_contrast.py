@@ -14,11 +14,11 @@ from portal.auth import ADMIN_ID
 from portal.pages.settings import PARTS
 from tests.portal.conftest import Portal, Stage, asked, leave_asked
 from tests.portal.test_login_page import CONTRAST_JS
-from tests.portal.test_pages import ANSWER, browser, log_in, play
+from tests.portal.test_pages import ANSWER, play, signed_in
 from tests.portal.test_pages_ledger import call
 from tests.portal.test_pages_memory import World, made
 
-__all__ = ["browser", "made"]
+__all__ = ["made"]
 SCHEMES = ("light", "dark")
 WIDTHS = (1280, 390)
 #: Colours that are on their way are no colours to be judged.
@@ -35,7 +35,7 @@ async def test_every_page_can_be_read(
     paths += ["/memory", "/domains", "/usage", "/approvals", "/audit", "/events"]
     paths += ["/backups", "/health"]
     paths += [f"/settings/{part.name}".rstrip("/") for part in PARTS]
-    page = await log_in(browser, portal, 1280, "light")
+    page = await signed_in(browser, portal, 1280, "light")
     faults = [fault for path in paths for fault in await measured(page, portal.url, path)]
     await page.context.close()
     for table in ("approvals", "api_usage"):  # others share this portal

@@ -32,7 +32,7 @@ class Room:
     async def missing(self, *_: object) -> None: ...
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def room(portal: Portal, store: Store) -> AsyncIterator[tuple[Desk, Caller, str]]:
     who = await person(portal, store)
     guard = door(portal, store)

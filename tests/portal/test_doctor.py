@@ -25,9 +25,7 @@ from portal.checks import certificates, ports, registry, report
 from portal.checks.check import Check, Finding
 from portal.checks.sight import Sight
 from tests.portal.conftest import Portal, person
-from tests.portal.test_pages import ARTIFACTS, browser, log_in
-
-__all__ = ["browser"]
+from tests.portal.test_pages import ARTIFACTS, signed_in
 
 REPO = Path(__file__).resolve().parents[2]
 #: Modules of the package that are no checks.
@@ -199,7 +197,7 @@ async def test_admins_see_it_and_have_it_look(
     with portal.admin() as admin:
         assert admin.get("/api/doctor").json()["checks"] == []
     ARTIFACTS.mkdir(exist_ok=True)
-    page = await log_in(browser, portal, 1280, "light")
+    page = await signed_in(browser, portal, 1280, "light")
     await page.goto(f"{portal.url}/health")
     await expect(page.get_by_text("The doctor has not looked yet")).to_be_visible()
     await expect(page.get_by_text("ai-infra backup create")).to_be_visible()

@@ -19,11 +19,11 @@ from portal.auth import ADMIN_ID
 from portal.terminals import SESSION
 from tests.portal.conftest import Portal, Stage, asked
 from tests.portal.test_fleet import RUNNING, beat, watching
-from tests.portal.test_pages import ARTIFACTS, browser, log_in, play
+from tests.portal.test_pages import ARTIFACTS, play, signed_in
 from tests.portal.test_screens import Session, clients, session
 from tests.present import wait_for
 
-__all__ = ["browser", "session"]
+__all__ = ["session"]
 pytestmark = pytest.mark.xdist_group("agents-session")
 OVERFLOW = "document.documentElement.scrollWidth - window.innerWidth"
 
@@ -42,7 +42,7 @@ async def picture(page: Page, name: str) -> None:
 
 
 async def admin_task(portal: Portal, text: str) -> str:
-    """The local admin asks, who is the one that `log_in` logs in."""
+    """The local admin asks, who is the one that `signed_in` signs in."""
     with portal.admin() as admin:
         token = str(admin.headers["Authorization"]).removeprefix("Bearer ")
     _, sent = await asked(portal, token, text)
@@ -78,7 +78,7 @@ async def test_the_fleet_says_who_is_stuck_and_starts_it(
     await beat(store, "data", "busy", task_id, paused=True)
     async with watching(bus) as watchdog:
         watchdog.windows["infra"] = RUNNING | {"state": "fatal", "restarts": 3, "pid": None}
-        page = await log_in(browser, portal, 1280, "light")
+        page = await signed_in(browser, portal, 1280, "light")
         problems = watched(page)
         await page.goto(portal.url + "/agents")
         code, infra = page.get_by_label("code", exact=True), page.get_by_label("infra", exact=True)
@@ -140,7 +140,7 @@ async def test_a_window_lives_in_the_browser(
     browser: Browser, portal: Portal, session: Session
 ) -> None:
     session("send-keys", "-t", f"={SESSION}:flood", "seq 1000 1200; echo the-e''nd", "Enter")
-    page = await log_in(browser, portal, 1280, "light")
+    page = await signed_in(browser, portal, 1280, "light")
     problems = watched(page)
     await page.goto(portal.url + "/agents/flood")
     await expect(page.get_by_text("live, read only")).to_be_visible()
@@ -184,7 +184,7 @@ async def test_a_task_from_its_plan_to_its_answer(
     browser: Browser, portal: Portal, stage: Stage
 ) -> None:
     root_id = await admin_task(portal, "Write a <u>word counter</u>")
-    page = await log_in(browser, portal, 1280, "light")
+    page = await signed_in(browser, portal, 1280, "light")
     problems = watched(page)
     await page.goto(portal.url + "/tasks")
     row = page.locator("tr", has_text="word counter")
@@ -253,7 +253,7 @@ async def test_a_dead_letter_goes_back_or_away(browser: Browser, portal: Portal,
     raw = json.dumps({"order": "<img src=x onerror=alert(1)>"}).encode()
     for text in ("the agent <b>died</b> thrice", "again"):
         await bus.bury_raw(stream, streams.GROUP_AGENT, "1-0", raw, text, 3)
-    page = await log_in(browser, portal, 1280, "light")
+    page = await signed_in(browser, portal, 1280, "light")
     problems = watched(page)
     await page.goto(portal.url + "/tasks?tab=letters")
     letter = page.locator(".letter", has_text="the agent <b>died</b> thrice")
@@ -281,7 +281,7 @@ async def test_events_are_filtered_and_followed(browser: Browser, portal: Portal
 
     mark = uuid.uuid4().hex[:8]
     await tell("code", Kind.TEXT, f"{mark} before the page")
-    page = await log_in(browser, portal, 1280, "light")
+    page = await signed_in(browser, portal, 1280, "light")
     problems = watched(page)
     await page.goto(portal.url + "/events")
     events = page.locator(".event", has_text=mark)

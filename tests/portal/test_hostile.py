@@ -9,9 +9,7 @@ from playwright.async_api import Browser, expect
 from base.messages import Kind
 from base.store import Store
 from tests.portal.conftest import Portal, Stage, asked
-from tests.portal.test_pages import browser, log_in
-
-__all__ = ["browser"]
+from tests.portal.test_pages import signed_in
 
 EVIL = "https://evil.example"
 HOSTILE = f"""HOSTILE ![a picture]({EVIL}/a.png) [a script](javascript:window.hacked=1)
@@ -34,7 +32,7 @@ HOSTILE = f"""HOSTILE ![a picture]({EVIL}/a.png) [a script](javascript:window.ha
 async def test_nothing_that_was_written_runs_or_is_fetched(
     portal: Portal, browser: Browser, stage: Stage, store: Store
 ) -> None:
-    page = await log_in(browser, portal, 1280, "light")
+    page = await signed_in(browser, portal, 1280, "light")
     with portal.admin() as admin:
         token = admin.headers["authorization"].removeprefix("Bearer ")
     conversation_id, sent = await asked(portal, token, HOSTILE)

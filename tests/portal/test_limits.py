@@ -32,7 +32,7 @@ def limited(short_tmp: Path, redis_server: str, portal_dsn: str) -> Iterator[Por
         yield started
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def record(limited: Portal) -> AsyncIterator[Store]:
     opened = await Store.open(limited.settings.postgres, "test")
     yield opened

@@ -10,9 +10,8 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.portal.conftest import Portal
-from tests.portal.test_pages import ARTIFACTS, browser
+from tests.portal.test_pages import ARTIFACTS
 
-__all__ = ["browser"]
 pytestmark = pytest.mark.xdist_group("gate")
 WIDE_JS = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 #: How many texts can be seen, and which of them cannot be read, by WCAG's formula.

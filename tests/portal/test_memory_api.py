@@ -47,7 +47,7 @@ class Keeper:
                 return {"user_id": payload.get("user_id")}
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def keeper(bus: Bus) -> AsyncIterator[Keeper]:
     playing = Keeper()
     serving = asyncio.create_task(

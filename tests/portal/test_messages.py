@@ -9,8 +9,7 @@ import uuid
 from typing import Any
 
 import pytest
-from playwright.async_api import async_playwright, expect
-from present import need
+from playwright.async_api import Browser, expect
 from typer.testing import CliRunner
 
 from base.store import Store
@@ -18,7 +17,7 @@ from portal.cli import app
 from portal.pages.marks import HIDDEN
 from tests.data.messages import MESSAGES
 from tests.portal.conftest import REPO, Portal
-from tests.portal.test_pages import ARTIFACTS, log_in
+from tests.portal.test_pages import ARTIFACTS, signed_in
 from tests.portal.test_ws import socket
 
 TEXTS = [text for _, text in MESSAGES]
@@ -139,59 +138,53 @@ async def test_the_limits_are_told_clearly(portal: Portal, home: None) -> None:
     same(kept(portal, where), [wide])
 
 
-async def test_rendered_they_do_nothing(portal: Portal, store: Store) -> None:
+async def test_rendered_they_do_nothing(browser: Browser, portal: Portal, store: Store) -> None:
     """As a person's words and as an agent's answer, which is Markdown."""
     chunks = [TEXTS[at : at + PAGE] for at in range(0, len(TEXTS), PAGE)]
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=need("chromium"), args=["--no-sandbox", "--disable-gpu"]
-        )
-        page = await log_in(browser, portal, 1280, "light")
-        events: list[str] = []
-        page.on("dialog", lambda dialog: events.append(f"dialog {dialog.message}"))
-        page.on("popup", lambda popup: events.append(f"popup {popup.url}"))
-        page.on("pageerror", lambda error: events.append(f"error {error}"))
-        page.on(
-            "console",
-            lambda said: events.append(f"console {said.text}") if said.type == "error" else None,
-        )
-        for texts in chunks:
-            where = conversation(portal)
-            for text in texts:
-                await store.execute(
-                    "INSERT INTO messages (conversation_id, role, content, created_at,"
-                    " parent_message_id) VALUES ($1, 'user', $2, clock_timestamp(), (SELECT id"
-                    " FROM messages WHERE conversation_id = $1 AND role = 'user'"
-                    " ORDER BY created_at DESC LIMIT 1))",
-                    *(where, text),
-                )
-                await store.execute(
-                    "INSERT INTO messages (conversation_id, role, content, agent, created_at,"
-                    " metadata, parent_message_id) VALUES ($1, 'assistant', $2, 'code',"
-                    " clock_timestamp(), $3, (SELECT id FROM messages WHERE conversation_id = $1"
-                    " AND role = 'user' ORDER BY created_at DESC LIMIT 1))",
-                    *(where, text, {"task_id": str(uuid.uuid4())}),
-                )
-            # Chromium takes seconds to break one word of 50,000 letters into lines.
-            await page.goto(f"{portal.url}/chat/{where}", timeout=60_000)
-            await expect(page.locator(".said")).to_have_count(len(texts))
-            await expect(page.locator(".msg.answer .prose")).to_have_count(len(texts))
-            shown = await page.locator(".said").evaluate_all("all => all.map(e => e.textContent)")
-            for got, text in zip(shown, texts, strict=True):
-                assert got == text.replace("\r\n", "\n").replace("\r", "\n")
-            live = (
-                "script, iframe, object, embed, form, base, meta, link, img, svg, style, [onload]"
+    page = await signed_in(browser, portal, 1280, "light")
+    events: list[str] = []
+    page.on("dialog", lambda dialog: events.append(f"dialog {dialog.message}"))
+    page.on("popup", lambda popup: events.append(f"popup {popup.url}"))
+    page.on("pageerror", lambda error: events.append(f"error {error}"))
+    page.on(
+        "console",
+        lambda said: events.append(f"console {said.text}") if said.type == "error" else None,
+    )
+    for texts in chunks:
+        where = conversation(portal)
+        for text in texts:
+            await store.execute(
+                "INSERT INTO messages (conversation_id, role, content, created_at,"
+                " parent_message_id) VALUES ($1, 'user', $2, clock_timestamp(), (SELECT id"
+                " FROM messages WHERE conversation_id = $1 AND role = 'user'"
+                " ORDER BY created_at DESC LIMIT 1))",
+                *(where, text),
             )
-            planted = page.locator(".thread").locator(live)
-            assert await planted.count() == 0
-            assert await page.locator(".thread a[href^='javascript' i]").count() == 0
-            hidden = sum(len([m for m in HIDDEN.finditer(text) if m[1]]) for text in texts)
-            if hidden:
-                assert await page.locator(".said .unseen").count() == hidden
-                await page.locator(".said .unseen").first.scroll_into_view_if_needed()
-                await page.screenshot(path=ARTIFACTS / "marks-1280-light.png")
-            assert await page.evaluate("window.hacked") is None
-            assert page.url.startswith(portal.url)
-        assert page.foreign == []  # type: ignore[attr-defined]
-        assert events == []
-        await browser.close()
+            await store.execute(
+                "INSERT INTO messages (conversation_id, role, content, agent, created_at,"
+                " metadata, parent_message_id) VALUES ($1, 'assistant', $2, 'code',"
+                " clock_timestamp(), $3, (SELECT id FROM messages WHERE conversation_id = $1"
+                " AND role = 'user' ORDER BY created_at DESC LIMIT 1))",
+                *(where, text, {"task_id": str(uuid.uuid4())}),
+            )
+        # Chromium takes seconds to break one word of 50,000 letters into lines.
+        await page.goto(f"{portal.url}/chat/{where}", timeout=60_000)
+        await expect(page.locator(".said")).to_have_count(len(texts))
+        await expect(page.locator(".msg.answer .prose")).to_have_count(len(texts))
+        shown = await page.locator(".said").evaluate_all("all => all.map(e => e.textContent)")
+        for got, text in zip(shown, texts, strict=True):
+            assert got == text.replace("\r\n", "\n").replace("\r", "\n")
+        live = "script, iframe, object, embed, form, base, meta, link, img, svg, style, [onload]"
+        planted = page.locator(".thread").locator(live)
+        assert await planted.count() == 0
+        assert await page.locator(".thread a[href^='javascript' i]").count() == 0
+        hidden = sum(len([m for m in HIDDEN.finditer(text) if m[1]]) for text in texts)
+        if hidden:
+            assert await page.locator(".said .unseen").count() == hidden
+            await page.locator(".said .unseen").first.scroll_into_view_if_needed()
+            await page.screenshot(path=ARTIFACTS / "marks-1280-light.png")
+        assert await page.evaluate("window.hacked") is None
+        assert page.url.startswith(portal.url)
+    assert page.foreign == []  # type: ignore[attr-defined]
+    assert events == []
+    await page.context.close()

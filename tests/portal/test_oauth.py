@@ -25,9 +25,7 @@ from portal.auth import ADMIN_ID
 from portal.oauth import Providers
 from tests.portal.conftest import Person, Portal, person
 from tests.portal.provider import CLIENT_ID, CLIENT_SECRET, Provider
-from tests.portal.test_pages import browser
 
-__all__ = ["browser"]
 pytestmark = pytest.mark.xdist_group("gate")  # one portal that knows both
 BOTH = pytest.mark.parametrize("name", ["google", "github"])
 
@@ -39,7 +37,7 @@ def fresh(provider: Provider) -> None:
     provider.email = f"{uuid.uuid4().hex[:8]}@test"
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def record(gate: Portal) -> AsyncIterator[Store]:
     opened = await Store.open(gate.settings.postgres, "test")
     yield opened

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import pytest_asyncio
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, expect
 
 from base.messages import Kind
-from tests.conftest import need
 from tests.portal.conftest import Portal, Stage
 
 ARTIFACTS = Path(__file__).resolve().parents[1] / "artifacts"
@@ -37,19 +34,7 @@ Run it with `python count.py FILE`.
 """
 
 
-@pytest_asyncio.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        opened = await playwright.chromium.launch(
-            executable_path=need("chromium"), args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield opened
-        await opened.close()
-
-
-async def log_in(
-    browser: Browser, portal: Portal, width: int, scheme: Any, height: int = 860
-) -> Page:
+async def opened(browser: Browser, portal: Portal, width: int, scheme: Any, height: int) -> Page:
     context = await browser.new_context(
         viewport={"width": width, "height": height}, color_scheme=scheme
     )
@@ -60,9 +45,31 @@ async def log_in(
         "request", lambda asked: foreign.append(asked.url) if portal.url not in asked.url else None
     )
     page.foreign = foreign  # type: ignore[attr-defined]
+    return page
+
+
+def link(portal: Portal) -> str:
+    """What lets the owner in."""
     with portal.admin() as admin:
-        link = admin.post("/api/auth/links").json()
-    await page.goto(portal.url + link["path"])
+        return portal.url + str(admin.post("/api/auth/links").json()["path"])
+
+
+async def signed_in(
+    browser: Browser, portal: Portal, width: int, scheme: Any, height: int = 860
+) -> Page:
+    """A page that has shown nothing yet, of one whom a link has let in."""
+    page = await opened(browser, portal, width, scheme, height)
+    answer = await page.context.request.get(link(portal), max_redirects=0)
+    assert answer.status == 303
+    return page
+
+
+async def log_in(
+    browser: Browser, portal: Portal, width: int, scheme: Any, height: int = 860
+) -> Page:
+    """The chat page, by a link."""
+    page = await opened(browser, portal, width, scheme, height)
+    await page.goto(link(portal))
     await expect(page.get_by_text("What should the agents do?")).to_be_visible()
     return page
 

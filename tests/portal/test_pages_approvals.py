@@ -11,9 +11,9 @@ from base.store import Store
 from portal.auth import ADMIN_ID
 from tests.portal.conftest import Portal, asked, person
 from tests.portal.test_approvals_portal import EVIL, Clerk, clerk
-from tests.portal.test_pages import ARTIFACTS, browser, log_in
+from tests.portal.test_pages import ARTIFACTS, signed_in
 
-__all__ = ["browser", "clerk"]
+__all__ = ["clerk"]
 expect.set_options(timeout=15_000)
 OVERFLOW = "document.documentElement.scrollWidth - window.innerWidth"
 PUSH = ["git", "push", "origin", "main"]
@@ -42,7 +42,7 @@ async def test_the_queue_is_answered_by_keyboard(
     browser: Browser, portal: Portal, store: Store, clerk: Clerk
 ) -> None:
     ARTIFACTS.mkdir(exist_ok=True)
-    page = await log_in(browser, portal, 1280, "light")
+    page = await signed_in(browser, portal, 1280, "light")
     await page.goto(portal.url + "/approvals")
     rows = page.locator(".ask")
     old = await person(portal, store)
@@ -130,7 +130,7 @@ async def test_the_queue_is_answered_by_keyboard(
 async def test_ones_own_requests_come_at_once_on_a_phone(
     browser: Browser, portal: Portal, store: Store, clerk: Clerk
 ) -> None:
-    page = await log_in(browser, portal, 390, "dark")
+    page = await signed_in(browser, portal, 390, "dark")
     await page.goto(portal.url + "/approvals")
     with portal.admin() as admin:
         token = admin.headers["Authorization"].removeprefix("Bearer ")

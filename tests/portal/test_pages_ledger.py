@@ -16,9 +16,8 @@ from base.bus import Bus
 from base.store import Store
 from portal.pages import bars
 from tests.portal.conftest import Person, Portal, asked, person
-from tests.portal.test_pages import ARTIFACTS, browser, log_in
+from tests.portal.test_pages import ARTIFACTS, signed_in
 
-__all__ = ["browser"]
 expect.set_options(timeout=15_000)
 OVERFLOW = "document.documentElement.scrollWidth - window.innerWidth"
 ROWS = 70
@@ -48,7 +47,7 @@ async def test_the_log_is_read_verified_and_taken_along(
 ) -> None:
     ARTIFACTS.mkdir(exist_ok=True)
     email = await written_down(portal, store, bus)
-    page = await log_in(browser, portal, 1280, "light")
+    page = await signed_in(browser, portal, 1280, "light")
     await page.goto(portal.url + "/audit")
     rows = page.locator(".entry")
     await expect(rows).to_have_count(50)
@@ -91,7 +90,7 @@ async def test_the_log_is_read_verified_and_taken_along(
         report = await asyncio.to_thread(audit_verify.check_file, lines, None)
     assert (report.ok, report.rows >= ROWS) == (True, True)
     await page.context.close()
-    page = await log_in(browser, portal, 390, "dark")
+    page = await signed_in(browser, portal, 390, "dark")
     await page.goto(portal.url + "/audit")
     await expect(page.locator(".entry").first).to_be_visible()
     assert await page.evaluate(OVERFLOW) <= 0
@@ -131,7 +130,7 @@ async def seeded(portal: Portal, store: Store) -> tuple[Person, str]:
 async def test_usage_by_day_agent_and_model(browser: Browser, portal: Portal, store: Store) -> None:
     ARTIFACTS.mkdir(exist_ok=True)
     somebody, dear = await seeded(portal, store)
-    page = await log_in(browser, portal, 1280, "light")
+    page = await signed_in(browser, portal, 1280, "light")
     await page.goto(portal.url + "/usage")
     tiles = page.locator(".usage > .tiles")
     await expect(tiles).to_contain_text("$14.75")

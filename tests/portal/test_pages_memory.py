@@ -20,15 +20,14 @@ from pai.keeper import take
 from pai.shapes import SHARED, Learned, Query, Told
 from portal.auth import ADMIN_ID
 from tests.portal.conftest import Portal, person
-from tests.portal.test_pages import ARTIFACTS, browser, log_in
+from tests.portal.test_pages import ARTIFACTS, signed_in
 
-__all__ = ["browser"]
 expect.set_options(timeout=15_000)
 EVIL = '<img src=x onerror="window.hacked = true"><script>window.hacked = true</script>'
 OVERFLOW = "document.documentElement.scrollWidth - window.innerWidth"
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def made(portal: Portal, tmp_path: Path) -> AsyncIterator[World]:
     """A keeper over the portal's own record and wire."""
     settings = portal.settings
@@ -41,7 +40,7 @@ async def made(portal: Portal, tmp_path: Path) -> AsyncIterator[World]:
 
 
 async def open_page(browser: Browser, portal: Portal, path: str, width: int, scheme: str) -> Page:
-    page = await log_in(browser, portal, width, scheme)
+    page = await signed_in(browser, portal, width, scheme)
     await page.goto(portal.url + path)
     return page
 

@@ -9,10 +9,10 @@ from playwright.async_api import Browser, Page, expect
 
 from base.store import Store
 from tests.portal.conftest import Portal, Stage, person
-from tests.portal.test_pages import ARTIFACTS, browser, log_in
+from tests.portal.test_pages import ARTIFACTS, log_in, signed_in
 from tests.portal.test_settings_api import BUDGETS, admin
 
-__all__ = ["admin", "browser"]
+__all__ = ["admin"]
 
 SECRET = "sk-ant-api03-" + uuid.uuid4().hex
 PARTS = ("", "security", "tokens", "people", "keys", "models", "budgets", "levels", "limits",
@@ -36,7 +36,7 @@ async def test_a_key_a_budget_and_what_needs_to_start_anew(
     own: Portal, browser: Browser, stage: Stage
 ) -> None:
     ARTIFACTS.mkdir(exist_ok=True)
-    page = await log_in(browser, own, 1280, "light")
+    page = await signed_in(browser, own, 1280, "light")
     said: list[str] = []
     page.on("console", lambda one: said.append(one.text) if one.type == "error" else None)
     await go(page, own, "keys")
@@ -104,7 +104,7 @@ async def test_a_key_a_budget_and_what_needs_to_start_anew(
 async def test_theme_zone_tokens_and_a_session_that_is_ended(
     own: Portal, browser: Browser, store: Store
 ) -> None:
-    page = await log_in(browser, own, 1280, "light")
+    page = await signed_in(browser, own, 1280, "light")
     other = await log_in(browser, own, 1280, "light")
     await go(page, own, "")
     await page.get_by_role("button", name="Dark", exact=True).click()
@@ -172,7 +172,7 @@ async def test_theme_zone_tokens_and_a_session_that_is_ended(
 async def test_a_phone_at_night_and_somebody_who_is_no_admin(
     own: Portal, browser: Browser, store: Store
 ) -> None:
-    page = await log_in(browser, own, 390, "dark")
+    page = await signed_in(browser, own, 390, "dark")
     for part in PARTS:
         await go(page, own, part)
         assert await page.evaluate(WIDER) <= 0, part

@@ -10,9 +10,7 @@ from base.messages import Kind
 from base.store import Store
 from portal.pages.shell import PLACES, back_path
 from tests.portal.conftest import Portal, Stage, asked, person
-from tests.portal.test_pages import ARTIFACTS, browser, log_in
-
-__all__ = ["browser"]
+from tests.portal.test_pages import ARTIFACTS, log_in
 
 
 @pytest.mark.parametrize(

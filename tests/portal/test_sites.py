@@ -19,10 +19,9 @@ from base.store import Store
 from portal.cli import app
 from tests.portal.conftest import Portal, person, running
 from tests.portal.test_api import problem
-from tests.portal.test_pages import ARTIFACTS, browser, log_in
+from tests.portal.test_pages import ARTIFACTS, signed_in
 from tests.provision.rig import Rig, made
 
-__all__ = ["browser"]
 expect.set_options(timeout=15_000)
 OVERFLOW = "document.documentElement.scrollWidth - window.innerWidth"
 
@@ -224,7 +223,7 @@ async def test_a_broker_that_is_away_is_said(short_tmp: Path, place: Place) -> N
 
 async def test_the_page(browser: Browser, place: Place, tmp_path: Path) -> None:
     ARTIFACTS.mkdir(exist_ok=True)
-    page = await log_in(browser, place.portal, 1280, "light")
+    page = await signed_in(browser, place.portal, 1280, "light")
     await page.goto(place.portal.url + "/domains")
     await expect(page.get_by_text("No domains yet")).to_be_visible()
     await page.get_by_role("button", name="Add a domain").click()

@@ -54,7 +54,7 @@ def portal(
         yield started
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def quick(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     """Nobody waits for hours here."""
     monkeypatch.setattr(deliveries, "WAITS_S", (0.05,) * 3)

@@ -8,11 +8,10 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, Playwright, expect
 
 from base import secrets_files
-from tests.conftest import need
-from tests.portal.conftest import Portal, running
+from tests.portal.conftest import Portal, chromium, running
 from tests.voice_rig import Provider, provider
 
 KEY = "sk-test-0123456789abcdef"
@@ -35,20 +34,15 @@ def talking(folder: Path, redis: str, dsn: str, **more: str) -> Iterator[tuple[P
 
 
 @asynccontextmanager
-async def chromium(
-    microphone: Path | None = None, *flags: str, repeat: bool = False
+async def hearing(
+    playwright: Playwright, microphone: Path, *, repeat: bool = False
 ) -> AsyncIterator[Browser]:
-    """`microphone`: what it hears, once, or again and again. Without `flags`, pages are given it
-    unasked.
-    """
-    args = ["--no-sandbox", "--disable-gpu", *(flags or FAKES)]
-    if microphone:
-        once = "" if repeat else "%noloop"
-        args.append(f"--use-file-for-fake-audio-capture={microphone}{once}")
-    async with async_playwright() as playwright:
-        opened = await playwright.chromium.launch(executable_path=need("chromium"), args=args)
+    """Its microphone hears that file, once, or again and again, and pages are given it unasked."""
+    once = "" if repeat else "%noloop"
+    async with chromium(
+        playwright, *FAKES, f"--use-file-for-fake-audio-capture={microphone}{once}"
+    ) as opened:
         yield opened
-        await opened.close()
 
 
 async def chat(browser: Browser, portal: Portal, width: int = 1280, script: str = "") -> Page:
