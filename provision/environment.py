@@ -1,5 +1,8 @@
-"""A release's Python environment: its own, which shares with that of the release before what both
-want alike. Then an update fetches no packages, takes seconds, and its disk is that of its own code.
+"""A release's Python environment: its own, begun with the packages of the release before.
+
+What both want lies on the disk once, under two names; pip fetches what differs, and what is wanted
+no more goes. pip takes a file away before it writes one of that name, so that nothing of the
+release before changes. Where no consistent environment comes of it, all packages come anew.
 """
 
 from __future__ import annotations
@@ -11,11 +14,12 @@ import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from base.backup.command import run
+from base.backup.command import Done, run
 from base.errors import ConflictError
-from provision.source import OPEN
+from provision import packages
+from provision.source import NAME, OPEN
+from provision.verb import Tell
 
 VENV_S, PACKAGES_S, COMPILE_S, SANDBOX_S = 180.0, 3_000.0, 300.0, 700.0
 PARTS = ("base", "pai", "agents", "supervisor", "workers", "portal", "provision")
@@ -24,27 +28,28 @@ INSTALLED = ".installed"
 #: Where `agents/runtime_install.py` puts what the hands need, in trees named by what is in them.
 HANDS = Path("share") / "ai-infra-sandbox"
 NO_ANSWER = " (the package index does not answer: connection broken)"
+#: In pip's words, what it would say of all packages anew, too.
+FOR_GOOD = (
+    "Could not find a version", "No matching distribution", "conflicting dependencies",
+    "requires a different Python", "No space left", NO_ANSWER,
+)  # fmt: skip
 #: pip's own words about the product, which each release says for itself.
 OURS = ("ai_infrastructure-*", "__editable__*ai_infrastructure*")
+#: pip's own cache would be of root's home, or go with what is made.
+INSTALL = ("install", "--quiet", "--no-cache-dir")
 
 
-async def make(release: Path, before: Path, environment: Mapping[str, str]) -> None:
+async def make(release: Path, before: Path, environment: Mapping[str, str], tell: Tell) -> None:
     """With all packages, the compiled code and the sandbox of the agents' hands. before: the
     release that runs. environment: what pip and npm are told. Raises ConflictError.
     """
-    venv, same = release / ".venv", alike(release, before)
-    bare, more = (["--without-pip"], ["--no-deps"]) if same else ([], [])
-    await _well([_python(), "-m", "venv", *bare, str(venv)], VENV_S, environment)
-    if same:
-        await asyncio.to_thread(share, before / ".venv", venv)
-    elif (before / ".venv" / HANDS).is_dir():  # npm fetches it anew only where it is another
-        await asyncio.to_thread(_hands, before / ".venv", venv)
-    if same and await asyncio.to_thread(_builds, venv):
-        more.append("--no-build-isolation")
+    venv = release / ".venv"
+    if not (_known(before) and await _begun(release, before, environment, tell)):
+        await _well([_python(), "-m", "venv", str(venv)], VENV_S, environment)
+        if (before / ".venv" / HANDS).is_dir():  # npm fetches it anew only where it is another
+            await asyncio.to_thread(_hands, before / ".venv", venv)
+        await _pip(venv, environment, *INSTALL, "--editable", str(release))
     python = str(venv / "bin" / "python")
-    line = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    line += ["--no-cache-dir", *more]
-    await _well([*line, "--editable", str(release)], PACKAGES_S, environment)
     there = [name for name in PARTS if (release / name).is_dir()]
     await _well([python, "-m", "compileall", "-q", *there], COMPILE_S, environment, release)
     await _well([python, "-m", "agents", "--install-sandbox"], SANDBOX_S, environment, release)
@@ -54,12 +59,20 @@ async def make(release: Path, before: Path, environment: Mapping[str, str]) -> N
 
 def alike(release: Path, before: Path) -> bool:
     """Whether it wants the very packages that the release before has, for the same Python."""
-    number = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    try:
-        same = _wanted(before / ".venv" / INSTALLED) == _wanted(release / "pyproject.toml")
-    except (OSError, tomllib.TOMLDecodeError, KeyError):
+    if not _known(before):
         return False
-    return same and (before / ".venv" / "lib" / number / "site-packages").is_dir()
+    known = packages.project(before / ".venv" / INSTALLED)
+    return known == packages.project(release / "pyproject.toml")
+
+
+def size_bytes(release: Path) -> int:
+    """What its environment takes of the disk, were it alone there."""
+    found: dict[int, int] = {}
+    for folder, _, names in os.walk(release / ".venv"):
+        for name in names:
+            one = os.lstat(os.path.join(folder, name))
+            found[one.st_ino] = one.st_blocks * 512
+    return sum(found.values())
 
 
 def share(old: Path, new: Path) -> None:
@@ -77,6 +90,57 @@ def share(old: Path, new: Path) -> None:
             at.chmod(program.stat().st_mode)
         else:
             _link(str(program), str(at))
+
+
+# Inside ----------------------------------------------------------------------------------------
+
+
+async def _begun(release: Path, before: Path, environment: Mapping[str, str], tell: Tell) -> bool:
+    """Its packages, from those of the release before; False: that did not do, and is away again.
+
+    Raises ConflictError where all of them anew would not do, either.
+    """
+    venv, same = release / ".venv", alike(release, before)
+    try:
+        await _well([_python(), "-m", "venv", "--without-pip", str(venv)], VENV_S, environment)
+        await asyncio.to_thread(share, before / ".venv", venv)
+        if not same:
+            await _changed(release, before, environment, tell)
+        await _ourselves(release, environment)
+        if not same:
+            await _pip(venv, environment, "check")
+            await tell(packages.told(_versions(before / ".venv"), _versions(venv)))
+    except (ConflictError, OSError) as error:
+        if any(words in str(error) for words in FOR_GOOD):
+            raise
+        await tell(f"those of {before.name} do not do ({error}): all packages anew")
+        await asyncio.to_thread(shutil.rmtree, venv, ignore_errors=True)
+        return False
+    return True
+
+
+async def _changed(release: Path, before: Path, environment: Mapping[str, str], tell: Tell) -> None:
+    """In the environment as that of the release before, to what this one wants."""
+    venv, project = release / ".venv", packages.project(release / "pyproject.toml")
+    wanted = project.dependencies
+    other = packages.differ(packages.project(before / ".venv" / INSTALLED).dependencies, wanted)
+    await tell(f"its packages are those of {before.name}, but: {', '.join(other) or 'no other'}")
+    if wanted:
+        await _pip(venv, environment, *INSTALL, "--", *wanted)
+    there = packages.there(_site(venv))
+    kept = {*packages.needed(wanted, there), *packages.tools(project)}
+    if gone := sorted(set(there) - kept):
+        await _pip(venv, environment, "uninstall", "--quiet", "--yes", *gone)
+
+
+async def _ourselves(release: Path, environment: Mapping[str, str]) -> None:
+    """The product itself, where all packages are there. No index is asked for what builds it,
+    where that is there, too.
+    """
+    project = packages.project(release / "pyproject.toml")
+    how = ["--no-build-isolation"] if packages.builds(project, _site(release / ".venv")) else []
+    line = [*INSTALL, *how, "--no-deps", "--editable", str(release)]
+    await _pip(release / ".venv", environment, *line)
 
 
 def _hands(old: Path, new: Path) -> None:
@@ -104,17 +168,23 @@ def _link(old: str, new: str) -> None:
         shutil.copy2(old, new)
 
 
-def _builds(venv: Path) -> bool:
-    """Whether what builds the release is in it; pip fetches it else, though nothing is wanted."""
-    found = (venv / "lib").glob("python3*/site-packages/setuptools-*.dist-info")
-    numbers = [path.name.removeprefix("setuptools-").partition(".")[0] for path in found]
-    return any(int(number) > 70 for number in numbers)  # the first that needs no package `wheel`
+def _known(before: Path) -> bool:
+    """Whether it is known which packages the release before has, for this very Python."""
+    try:
+        packages.project(before / ".venv" / INSTALLED)
+    except (OSError, tomllib.TOMLDecodeError):
+        return False
+    return _site(before / ".venv").is_dir()
 
 
-def _wanted(pyproject: Path) -> Any:
-    told = tomllib.loads(pyproject.read_text(encoding="utf-8"))
-    project, tools = told["project"], told.get("build-system")
-    return project["dependencies"], project.get("requires-python"), tools
+def _site(venv: Path) -> Path:
+    number = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    return venv / "lib" / number / "site-packages"
+
+
+def _versions(venv: Path) -> dict[str, str]:
+    found = packages.there(_site(venv))
+    return {name: one.version for name, one in found.items() if name != NAME}
 
 
 def _python() -> str:
@@ -125,15 +195,24 @@ def _python() -> str:
     return "python3"
 
 
+async def _pip(venv: Path, environment: Mapping[str, str], *words: str) -> None:
+    line = [str(venv / "bin" / "python"), "-m", "pip", *words]
+    quiet = {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    await _well(line, PACKAGES_S, {**environment, **quiet})
+
+
 async def _well(
     line: list[str], deadline_s: float, environment: Mapping[str, str], cwd: Path = Path("/")
 ) -> None:
     done = await run([*OPEN, *line], deadline_s=deadline_s, environment=environment, cwd=cwd)
     if done.code:
-        lines = map(str.strip, done.err.splitlines())  # pip sets in what a pip of its own says
-        said = [one for one in lines if one.startswith("ERROR: ")]
-        told = (said[0] if said else done.words).removeprefix("ERROR: ")
-        cut = (
-            NO_ANSWER if "connection broken" in done.err else ""
-        )  # else it reads as if none had it
-        raise ConflictError(f"{' '.join(line[2:4])}: {told}{cut}")
+        raise ConflictError(f"{' '.join(line[2:4])}: {_why(done)}")
+
+
+def _why(done: Done) -> str:
+    """What failed, of all that pip and the like say."""
+    lines = map(str.strip, done.err.splitlines())  # pip sets in what a pip of its own says
+    said = [one for one in lines if one.startswith("ERROR: ")]
+    told = (said[0] if said else done.words).removeprefix("ERROR: ")
+    # Without it that reads as if no index had the package.
+    return told + (NO_ANSWER if "connection broken" in done.err else "")

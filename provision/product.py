@@ -62,7 +62,13 @@ class Installed:
     root: Path = OPT
     units: Path = UNITS
 
-    async def build(self, release: Path) -> None:
+    async def room(self) -> str:
+        now = self.root / "current"
+        most = await asyncio.to_thread(environment.size_bytes, now.resolve())
+        free = shutil.disk_usage(self.root).free
+        return f"of the disk {most / 1e6:.0f} MB at most; {free / 1e6:.0f} MB are free"
+
+    async def build(self, release: Path, tell: update.Tell) -> None:
         now = (self.root / "current").resolve()
         # What pip and npm are configured with says where packages come from; where they put down
         # what they fetch is in the release, which goes when this comes to nothing: root's home and
@@ -79,7 +85,7 @@ class Installed:
         }
         own |= {"AI_INFRA_HOME": str(self.settings.home), "AI_INFRA_APPLIANCE": "true"}
         try:
-            await environment.make(release, now, named | source.way_out() | own)
+            await environment.make(release, now, named | source.way_out() | own, tell)
         finally:
             await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)
 

@@ -60,7 +60,10 @@ class Product(Protocol):
     @property
     def origin(self) -> source.Origin: ...
 
-    async def build(self, release: Path) -> None:
+    async def room(self) -> str:
+        """What `build` takes of the disk, in words."""
+
+    async def build(self, release: Path, tell: Tell) -> None:
         """Its Python with its packages, in place: it cannot be moved afterwards."""
 
     async def back_up(self) -> str:
@@ -102,7 +105,9 @@ async def plan(product: Product, version: str) -> list[str]:
     return [
         f"fetch {version} from {product.origin.source}, beside {was or 'nothing'}",
         "look at its migrations: they may only add to the database",
-        "make its Python environment",
+        "make its Python environment: "
+        + (f"packages as in {was} are shared, others fetched; " if was else "")
+        + await product.room(),
         "back everything up",
         "migrate the database",
         f"switch {product.root / 'current'} to it and restart the programs",
@@ -241,7 +246,7 @@ async def _make(
     if not (release / WHOLE).exists():
         await tell("making its Python environment")
         try:
-            await product.build(release)
+            await product.build(release, tell)
         except AIError as error:
             runs = f"; {now.name} runs on as it did" if now else ""
             raise ConflictError(f"{version} cannot be made: {error}{runs}") from error

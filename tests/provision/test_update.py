@@ -69,7 +69,10 @@ class Small:
     dies: bool = False
     did: list[str] = field(default_factory=list)
 
-    async def build(self, release: Path) -> None:
+    async def room(self) -> str:
+        return "next to nothing"
+
+    async def build(self, release: Path, tell: update.Tell) -> None:
         self.did.append("build")
         line = [sys.executable, "-m", "venv", "--without-pip", str(release / ".venv")]
         subprocess.run(line, check=True)
@@ -174,6 +177,7 @@ async def test_another_version_runs_and_the_oldest_release_goes(small: Small) ->
     release(folder, "0.3.0", FIRST, SECOND)
     plan = await update.plan(small, "0.2.0")
     assert any("migrations" in line for line in plan)
+    assert "packages as in 0.1.0 are shared, others fetched; next to nothing" in "".join(plan)
     assert small.now == "0.1.0"
     done = await update.apply(small, "0.2.0", tell)
     assert small.did == ["build", "back up", "migrate", "restart 0.2.0", "settle 0.2.0"]
@@ -263,7 +267,7 @@ async def test_the_loop_turns_while_a_large_release_goes(
         time.sleep(0.5)
         remove(*given, **more)
 
-    async def fails(place: Path) -> None:
+    async def fails(place: Path, tell: update.Tell) -> None:
         raise ConflictError("pip: no such package")
 
     async def turn() -> None:
@@ -285,7 +289,7 @@ async def test_the_loop_turns_while_a_large_release_goes(
 async def test_a_full_disk_is_said_in_words(small: Small) -> None:
     release(Path(small.origin.source), "0.2.0", FIRST)
 
-    async def full(place: Path) -> None:
+    async def full(place: Path, tell: update.Tell) -> None:
         raise OSError(28, "No space left on device", str(place))
 
     small.build = full  # type: ignore[method-assign]
@@ -319,7 +323,7 @@ async def test_killed_while_it_is_made_nothing_is_left(
 ) -> None:
     release(Path(small.origin.source), "0.2.0", FIRST)
 
-    async def die(release: Path) -> None:
+    async def die(release: Path, tell: update.Tell) -> None:
         raise Died
 
     # A kill runs no clean-up: the journal and the half-made release stay.
