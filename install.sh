@@ -58,7 +58,7 @@ quietly() {
     wait "$CHILD" || code=$?
     CHILD=""
     if [ "$code" -ne 0 ]; then
-        tail -n 15 "$LOG" >&2
+        telling "$LOG" | tail -n 15 >&2
         fail "this failed: $* (the whole log is in $LOG)"
     fi
 }
@@ -82,7 +82,11 @@ news() {
 }
 
 # What the log says last, as much of it as fits a line.
-last_line() { tail -c 600 "$LOG" | tr '\r' '\n' | sed -n '/[^[:space:]]/h; ${x;s/^[[:space:]]*//;p}' | cut -c -90; }
+last_line() { telling "$LOG" | tail -c 600 | tr '\r' '\n' | sed -n '/[^[:space:]]/h; ${x;s/^[[:space:]]*//;p}' | cut -c -90; }
+
+# The log without pip's word, once a package, on each folder that its configuration names and that
+# is not there. All else that it warns of is shown.
+telling() { sed '/ is ignored: it is n\?either a \(file nor a directory\|non-existing path\)/d' "$@"; }
 
 # Runs a command with its output indented.
 shown() {

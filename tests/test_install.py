@@ -86,7 +86,7 @@ def test_a_script_that_did_not_arrive_whole_runs_nothing(
 def test_what_takes_long_says_that_it_goes_on(tmp_path: Path) -> None:
     """Where there is no terminal, too: a line now and then, with what the log says last."""
     text = SCRIPT.read_text()
-    names = ("say", "fail", "last_line", "news", "quietly")
+    names = ("say", "fail", "last_line", "telling", "news", "quietly")
     parts = [re.search(rf"^{name}\(\) {{.*?}}$", text, re.MULTILINE | re.DOTALL) for name in names]
     log = tmp_path / "log"
     work = "printf 'Collecting torch\\n  Downloading 3%%\\r  Downloading 97%%\\n\\n'; sleep 1.4"
@@ -98,10 +98,41 @@ def test_what_takes_long_says_that_it_goes_on(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == ["      1 s, still at work: Downloading 97%", "done"]
 
 
+def test_what_pip_says_of_folders_that_are_not_there_stays_in_the_log(tmp_path: Path) -> None:
+    """Once a package and a folder, so that nothing else would be seen; other warnings are."""
+    text = SCRIPT.read_text()
+    names = ("say", "fail", "last_line", "telling", "news", "quietly")
+    parts = [re.search(rf"^{name}\(\) {{.*?}}$", text, re.MULTILINE | re.DOTALL) for name in names]
+    folders = [f"file:///opt/shelf/simple/package-{number}/" for number in range(40)]
+    ends = ("neither a file nor a directory.", "either a non-existing path or lacks a specific")
+    gone = [f"WARNING: Location '{one}' is ignored: it is {end}" for one in folders for end in ends]
+    (tmp_path / "said").write_text(
+        "\n".join(["Collecting torch", "WARNING: Retrying", *gone]) + "\n"
+    )
+    log = tmp_path / "log"
+    head = [
+        *(found[0] for found in parts if found),
+        f"LOG={log}",
+        "LIFE_S=1",
+        'SCRATCH="" FILLS=""',
+    ]
+    for code in (0, 1):
+        work = f"quietly sh -c 'cat {tmp_path}/said; sleep 1.4; exit {code}'"
+        done = subprocess.run(
+            ["/bin/bash", "-euo", "pipefail", "-c", "\n".join([*head, work])],
+            capture_output=True, text=True, check=False, timeout=20,
+        )  # fmt: skip
+        assert done.returncode == code
+        assert "still at work: WARNING: Retrying" in done.stdout
+        assert ("Collecting torch" in done.stderr) == bool(code)
+        assert "is ignored" not in done.stdout + done.stderr
+    assert log.read_text().count("is ignored") == 2 * len(gone)
+
+
 def test_a_silent_command_is_not_told_of_by_its_last_line(tmp_path: Path) -> None:
     """pip unpacks for half a minute under its line of what it took away before."""
     text = SCRIPT.read_text()
-    names = ("say", "fail", "last_line", "news", "quietly")
+    names = ("say", "fail", "last_line", "telling", "news", "quietly")
     parts = [re.search(rf"^{name}\(\) {{.*?}}$", text, re.MULTILINE | re.DOTALL) for name in names]
     (tmp_path / "venv").mkdir()
     (tmp_path / "venv" / "big").write_bytes(b"x" * 3_000_000)
