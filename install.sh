@@ -38,15 +38,21 @@ step() {
     printf '[%d/%d] %s\n' "$STEP" "$STEPS" "$*"
 }
 
-# Runs a slow command with its output in the log and a sign of life on the screen: where there is
-# no terminal a line every LIFE_S seconds, with what is new.
+# Runs a slow command with its output in the log and a sign of life on the screen, with what is new:
+# a line that changes every LOOK_S seconds, or where there is no terminal one every LIFE_S.
 quietly() {
-    local started=$SECONDS told=$SECONDS code=0 line=""
+    local started=$SECONDS told=$SECONDS code=0 line="" now=""
     "$@" </dev/null >>"$LOG" 2>&1 &
     CHILD=$!
     while kill -0 "$CHILD" 2>/dev/null; do
         if [ -t 1 ]; then
-            printf '\r      %ds ' $((SECONDS - started))
+            if [ $((SECONDS - told)) -ge "$LOOK_S" ]; then
+                told=$SECONDS
+                now=$(news "$line")
+                line=$(last_line)
+                case "$now" in "nothing new "*) now=$line ;; esac
+            fi
+            printf '\r      %3d s  %-62.62s' $((SECONDS - started)) "$now"
         elif [ $((SECONDS - told)) -ge "$LIFE_S" ]; then
             told=$SECONDS
             say "      $((SECONDS - started)) s, still at work: $(news "$line")"
@@ -54,7 +60,7 @@ quietly() {
         fi
         sleep 0.5
     done
-    if [ -t 1 ]; then printf '\r            \r'; fi
+    if [ -t 1 ]; then printf '\r%76s\r' ""; fi
     wait "$CHILD" || code=$?
     CHILD=""
     if [ "$code" -ne 0 ]; then
@@ -81,8 +87,11 @@ news() {
     esac
 }
 
-# What the log says last, as much of it as fits a line.
-last_line() { telling "$LOG" | tail -c 600 | tr '\r' '\n' | sed -n '/[^[:space:]]/h; ${x;s/^[[:space:]]*//;p}' | cut -c -90; }
+# What the log says last in words or numbers, as much of its beginning as fits a line.
+last_line() {
+    telling "$LOG" | tail -c 20000 | tr '\r' '\n' |
+        sed -n '/[[:alnum:]]/h; ${x;s/^[[:space:]]*//;p}' | cut -c -90
+}
 
 # The log without pip's word, once a package, on each folder that its configuration names and that
 # is not there. All else that it warns of is shown.
@@ -488,7 +497,7 @@ fetch_source() {
 main() {
     local given=("$@")
     MODE="" CHECK=no VARS=""
-    STEP=0 STEPS=5 YES=no TASK=yes UNINSTALL=no PURGE=no COMMAND=ai-infra OURS=ai-infra CHILD="" STAGE="" LOG="" SCRATCH="" FILLS="" UPDATED=no LIFE_S=10
+    STEP=0 STEPS=5 YES=no TASK=yes UNINSTALL=no PURGE=no COMMAND=ai-infra OURS=ai-infra CHILD="" STAGE="" LOG="" SCRATCH="" FILLS="" UPDATED=no LIFE_S=10 LOOK_S=4
     while [ $# -gt 0 ]; do
         case "$1" in
             --local) MODE=local ;;

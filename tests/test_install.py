@@ -98,6 +98,30 @@ def test_what_takes_long_says_that_it_goes_on(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == ["      1 s, still at work: Downloading 97%", "done"]
 
 
+def test_a_terminal_has_one_line_that_goes_on_and_is_gone_in_the_end(tmp_path: Path) -> None:
+    text = SCRIPT.read_text()
+    names = ("say", "fail", "last_line", "telling", "news", "quietly")
+    parts = [re.search(rf"^{name}\(\) {{.*?}}$", text, re.MULTILINE | re.DOTALL) for name in names]
+    long = ", ".join(f"package-{number}" for number in range(90))
+    work = f"printf 'Installing collected packages: {long}\n  ━━━━━━━━\r  ━━━━\n'; sleep 2.6"
+    lines = [*(found[0] for found in parts if found), f"LOG={tmp_path / 'log'}"]
+    lines += ["LIFE_S=1", "LOOK_S=1", 'SCRATCH="" FILLS=""']
+    script = "\n".join([*lines, f'quietly sh -c "{work}"', "echo done"])
+    mine, theirs = os.openpty()
+    subprocess.run(["/bin/bash", "-euo", "pipefail", "-c", script], stdout=theirs, check=True)
+    os.close(theirs)
+    said = os.read(mine, 65_536).decode()
+    os.close(mine)
+    *shown, last = said.split("\r\n")[0].split("\r")
+    assert last == "done"
+    assert shown[-1].isspace()  # what stood there is written over
+    assert max(len(one) for one in shown) < 80
+    assert any(
+        "  2 s  Installing collected packages: package-0, package-1," in one for one in shown
+    )
+    assert not any("nothing new" in one for one in shown)
+
+
 def test_what_pip_says_of_folders_that_are_not_there_stays_in_the_log(tmp_path: Path) -> None:
     """Once a package and a folder, so that nothing else would be seen; other warnings are."""
     text = SCRIPT.read_text()
