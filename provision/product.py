@@ -24,21 +24,21 @@ from base.backup import create
 from base.backup.command import Done, run
 from base.errors import AIError, ConflictError
 from base.settings import Settings, load
-from provision import environment, rules, source, update
+from provision import environment, programs, rules, source, update
 from provision.box import Box
+
+logger = log.get("broker")
 
 OPT = Path("/opt/ai-infra")
 UNITS = Path("/etc/systemd/system")
 #: Whose role owns the record: see base/grants.py.
 ACCOUNT = "ai-api"
-#: In the order of a start; the broker, which may be doing this, comes after it all.
-PROGRAMS = (
-    "ai-memory", "ai-workers@embed", "ai-rehearsal", "ai-api", "ai-agents", "ai-supervisor",
-)  # fmt: skip
-#: Does not run where there is a key, and that is well.
-AT_TIMES = "ai-rehearsal"
 CONFIGURED, OF_ROOT = ("PIP_", "npm_config_"), (".config", ".pip", ".npmrc")
-SHORT_S, RESTART_S, HEALTHY_S = 60.0, 45.0, 40.0
+SHORT_S = 60.0
+#: What a release may take, from the switch to the moment when all of it is up.
+HEALTHY_S = 60.0
+#: What the release before may take, from the switch back to its portal's answer.
+BACK_S = 60.0
 ASK_S, PAUSE_S = 3.0, 0.5
 MIGRATE = """import asyncio
 from base.settings import load
@@ -106,12 +106,7 @@ class Installed:
             new.write_bytes(path.read_bytes())
             new.chmod(0o644)
             new.replace(self.units / path.name)
-        await _well(["systemctl", "daemon-reload"], SHORT_S)
-        there = self._there()
-        await _well(["systemctl", "reset-failed", *there], SHORT_S, check=False)
-        done = await run(["systemctl", "restart", *there], deadline_s=RESTART_S)
-        if done.code:  # its first line names the unit, its last where to read on
-            raise ConflictError(done.err.strip().partition("\n")[0] or done.words)
+        await programs.restart(self._there())
 
     async def settle(self) -> None:
         # Not now: it may be this very process, which has yet to say how it went.
@@ -120,23 +115,35 @@ class Installed:
         await _well([*later, "systemctl", "restart", "ai-provision"], SHORT_S, check=False)
 
     async def healthy(self, version: str) -> str:
-        end_s, said = time.monotonic() + HEALTHY_S, ""
-        while time.monotonic() < end_s:
-            said = await self._problem(version)
+        begun_s, said, up = time.monotonic(), "", set[str]()
+        names = [name for name in self._there() if name != programs.AT_TIMES]
+        while (now_s := time.monotonic() - begun_s) < HEALTHY_S:
+            units = await programs.look(names)
+            if problem := programs.lost(units):
+                return problem
+            for name in sorted({unit.name for unit in units if unit.up} - up):
+                logger.info("unit came up", unit=name, release=version, after_s=round(now_s, 1))
+                up.add(name)
+            waiting = [f"{unit.name} is {unit.state}" for unit in units if not unit.up]
+            said = ", ".join(waiting) or await self._portal(version)
             if not said:
+                return ""
+            await asyncio.sleep(PAUSE_S)
+        return f"after {HEALTHY_S:g} s {said}"
+
+    async def answers(self, version: str) -> str:
+        begun_s, said = time.monotonic(), ""
+        while time.monotonic() - begun_s < BACK_S:
+            if not (said := await self._portal(version)):
                 return ""
             await asyncio.sleep(PAUSE_S)
         return said
 
     def _there(self) -> list[str]:
-        return [name for name in PROGRAMS if (self.units / _file(name)).is_file()]
+        return [name for name in programs.PROGRAMS if (self.units / _file(name)).is_file()]
 
-    async def _problem(self, version: str) -> str:
-        there = [name for name in self._there() if name != AT_TIMES]
-        done = await run(["systemctl", "is-active", *there], deadline_s=SHORT_S)
-        if done.code:
-            states = zip(there, done.out.split(), strict=False)
-            return ", ".join(f"{name} is {state}" for name, state in states if state != "active")
+    async def _portal(self, version: str) -> str:
+        """ "" once it is ready and says that it is this version, else why not."""
         url = f"http://{self.settings.host}:{self.settings.port}"
         try:
             async with httpx.AsyncClient(timeout=ASK_S, trust_env=False) as client:

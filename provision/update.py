@@ -73,13 +73,16 @@ class Product(Protocol):
         """The database to what this release needs."""
 
     async def restart(self, release: Path) -> None:
-        """Lay out its units and start all programs anew, from `current`."""
+        """Lay out its units and order all programs to start anew, from `current`."""
 
     async def settle(self) -> None:
         """It is decided which release stays: what did this starts anew, too, in a moment."""
 
     async def healthy(self, version: str) -> str:
-        """ "" once all of it works, else why not, after its own deadline."""
+        """ "" once all of it works, else why not: as soon as that is known, at its deadline."""
+
+    async def answers(self, version: str) -> str:
+        """ "" once this version answers people again, else why not, after its own deadline."""
 
 
 class Updated(Wire):
@@ -156,12 +159,13 @@ async def _apply(product: Product, version: str, tell: Tell) -> Updated:
         await tell("looking whether it works")
         if problem := await product.healthy(version):
             raise ConflictError(f"{version} does not work: {problem}")
-    except (AIError, asyncio.CancelledError) as error:
-        await tell(f"rolling back: {error}")
+    except asyncio.CancelledError:
         await _recover(product)
-        if isinstance(error, AIError):
-            raise ConflictError(f"rolled back to {before or 'nothing'}: {error}") from error
         raise
+    except AIError as error:
+        await tell(f"rolling back: {error}")
+        how = await _back(product, now, begun_s)
+        raise ConflictError(f"rolled back to {how}: {error}") from error
     switched_s = round(time.monotonic() - begun_s, 1)
     if before is None:
         _end(product)
@@ -180,7 +184,7 @@ async def _apply(product: Product, version: str, tell: Tell) -> Updated:
 async def recover(product: Product) -> str | None:
     """Undo an update that failed or was cut off; the version that was to be, None: there was none.
 
-    Safe twice. Raises AIError when the release before cannot be started, or while it is at work.
+    Safe twice. Raises AIError when the release before cannot be put back, or while it is at work.
     """
     with alone(product.state / "update.lock", "the product"):
         return await _recover(product)
@@ -204,9 +208,34 @@ def started(product: Product) -> None:
         _end(product)
 
 
+# Inside ----------------------------------------------------------------------------------------
+
+
 async def _recover(product: Product) -> str | None:
+    undone, restarted = await _undo(product)
+    if restarted:
+        await product.settle()
+    return undone
+
+
+async def _back(product: Product, now: Path | None, switched_s: float) -> str:
+    """Roll back to the release `now` and see it answer: its name, and how long that took."""
+    known_s = time.monotonic()
+    await _undo(product)
+    if now is None:
+        return "nothing"
+    late = await product.answers(source.version_of(now) or now.name)
+    end_s = time.monotonic()
+    await product.settle()
+    if late:
+        return f"{now.name}, which does not answer yet ({late})"
+    return f"{now.name} in {end_s - known_s:.1f} s, {end_s - switched_s:.1f} s after the switch"
+
+
+async def _undo(product: Product) -> tuple[str | None, bool]:
+    """What is not there any more, and whether all programs were told to start anew for that."""
     if not _path(product).exists():
-        return None
+        return None, False
     found = _journal(product)
     safe = product.root / SAFE
     before = safe.resolve() if safe.is_symlink() and safe.exists() else None
@@ -220,12 +249,7 @@ async def _recover(product: Product) -> str | None:
         if current(product) != release and not (release / WHOLE).exists():
             await _drop(release)
     _end(product)
-    if switched:
-        await product.settle()
-    return found.version if found else "unknown"
-
-
-# Inside ----------------------------------------------------------------------------------------
+    return found.version if found else "unknown", switched
 
 
 async def _make(

@@ -46,7 +46,7 @@ OWNER = {
     "/etc/tmpfiles.d/owner.conf": "# stays\n",
 }
 LIMIT_S = 900.0
-#: All packages anew, by a unit that has one core at most.
+#: Packages and the hands' runtime anew, by a unit that has one core at most.
 SLOWLY_S = 1_800.0
 #: The server's own name, that of a site which its agent looks after, and one that is lost.
 PORTAL, SITE, KEPT = "server.example", "site.example", "kept.example"
@@ -312,9 +312,11 @@ def test_another_version_comes_and_one_that_fails_goes(server: Machine) -> None:
     took_s = time.monotonic() - began_s
     print(f"figure update_tried_and_rolled_back {took_s:.1f} s")
     assert failed.returncode == 1
-    assert "rolled back to 0.1.1" in failed.stderr, failed.stderr
+    found = re.search(r"rolled back to 0\.1\.1 in (\S+) s, (\S+) s after", failed.stderr)
+    assert found, failed.stderr
+    print(f"figure rolled_back {found[1]} s, away {found[2]} s")
     assert _version(server) == "0.1.1"
-    assert took_s <= 60 or _busy()
+    assert float(found[1]) <= 60
     # The broker itself starts last, when all else works; its unit sees that it does not.
     _until(lambda: server.run(BROKER).stdout not in {broker, "0\n"})
     _until(lambda: "already" in server.run("ai-infra update 0.1.1 --check", check=False).stderr)
@@ -348,6 +350,8 @@ def test_one_that_wants_other_packages_brings_them(server: Machine) -> None:
     (server.root / "etc/pip.conf").write_text(PIP)
     assert _version(server) == "0.1.5"
     server.run("/opt/ai-infra/current/.venv/bin/python -c 'import wheel'")
+    torch = ".venv/lib/python3*/site-packages/torch/version.py"  # it was not fetched again
+    server.run(f"cd /opt/ai-infra/releases && test 0.1.1/{torch} -ef 0.1.5/{torch}")
     assert ".work" not in server.run("ls -a /opt/ai-infra/current/").stdout
     _until(lambda: "already" in server.run("ai-infra update 0.1.5 --check", check=False).stderr)
     server.run("rm -rf /srv/releases")
