@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import shutil
 import sys
 import threading
 import time
@@ -18,7 +20,7 @@ import pytest
 
 from base.errors import ConflictError
 from base.settings import load
-from provision import product, programs, source
+from provision import product, programs, source, update
 
 #: What a unit goes through: from when on, ActiveState, SubState, NRestarts, Job.
 Story = list[tuple[float, str, str, int, int]]
@@ -60,15 +62,25 @@ if words[0] == "show":
 """
 
 
+class Played(product.Installed):
+    """Of which only what comes after the migrations is real."""
+
+    async def build(self, release: Path, tell: update.Tell) -> None: ...
+    async def back_up(self) -> str:
+        return "1a2b3c4d"
+
+    async def migrate(self, release: Path) -> None: ...
+
+
 class Ground:
     """The product as it is installed, whose portal says that it is `version`; "": nothing."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self.folder, self.version = folder, "0.2.0"
-        self.product = product.Installed(
+        self.product = Played(
             settings=load().model_copy(update={"host": "127.0.0.1", "port": port}),
-            origin=source.Origin(source="/"),
-            state=folder,
+            origin=source.Origin(source=str(folder / "shop")),
+            state=folder / "state",
             root=folder,
             units=folder / "units",
         )
@@ -105,6 +117,8 @@ def ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ground]:
     systemctl = tmp_path / "bin" / "systemctl"
     systemctl.write_text(SYSTEMCTL.format(python=sys.executable, folder=str(tmp_path)))
     systemctl.chmod(0o755)
+    (tmp_path / "bin" / "systemd-run").write_text(f"#!/bin/sh\necho settled >> {tmp_path}/asked\n")
+    (tmp_path / "bin" / "systemd-run").chmod(0o755)
     monkeypatch.setattr("base.backup.command.PATH", f"{systemctl.parent}:/usr/bin:/bin")
     monkeypatch.setattr(product, "PAUSE_S", 0.05)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Said)
@@ -183,3 +197,39 @@ async def test_an_order_that_systemd_refuses_is_an_error(ground: Ground) -> None
     (ground.folder / "refuses").touch()
     with pytest.raises(ConflictError, match=r"^systemctl restart: .*ai-api.service is masked"):
         await ground.restarted()
+
+
+async def test_one_that_dies_costs_seconds_and_the_old_units_are_back(ground: Ground) -> None:
+    for version in ("0.1.0", "0.2.0"):
+        units = ground.folder / "shop" / version / "systemd"
+        shutil.copytree(ground.folder / "release" / "systemd", units)
+        (units / "ai-api.service").write_text(f"[Unit]\nDescription={version}\n")
+        told = f'[project]\nname = "x"\nversion = "{version}"\n'
+        (units.parent / "pyproject.toml").write_text(told)
+    told: list[str] = []
+
+    async def tell(text: str) -> None:
+        told.append(text)
+
+    ground.version = "0.1.0"
+    ground.play()
+    await update.apply(ground.product, "0.1.0", tell)
+    ground.play(api=TWICE, workers=SLOW)
+    said = (
+        r"^rolled back to 0\.1\.0 in (\S+) s, (\S+) s after the switch: 0\.2\.0 does not work: (.*)"
+    )
+    with pytest.raises(ConflictError, match=said) as error:
+        await update.apply(ground.product, "0.2.0", tell)
+    found = re.search(said, str(error.value))
+    assert found
+    assert found[3] == "ai-api died 2 times"
+    assert float(found[2]) < 20
+    unit = ground.folder / "units" / "ai-api.service"
+    assert "Description=0.1.0" in unit.read_text()
+    assert (ground.folder / "current").resolve().name == "0.1.0"
+    assert not (ground.folder / "state" / "update.json").exists()
+    asked = (ground.folder / "asked").read_text().splitlines()
+    assert [line.partition(" ")[0] for line in asked[-4:]] == [
+        "daemon-reload", "reset-failed", "restart", "settled",
+    ]  # fmt: skip
+    assert told[-1] == "rolling back: 0.2.0 does not work: ai-api died 2 times"
