@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 from audit_steps import event, events, heads_file, written
 
 from base.audit_writer import Writer
@@ -57,7 +58,7 @@ class Home:
         return done.returncode, json.loads(done.stdout)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def home(postgres_dsn: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Home]:
     settings = Settings(home=tmp_path / "home", postgres_dsn=postgres_dsn)
     settings.prepare()

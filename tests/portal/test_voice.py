@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pytest_asyncio
 
 from base import secrets_files, sound, streams
 from base.bus import Bus
@@ -25,7 +26,7 @@ from tests.conftest import need
 TONE = Path(__file__).resolve().parents[1] / "data" / "voice" / "tone.onnx"
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def bus(redis_url: str) -> AsyncIterator[Bus]:
     opened = await Bus.open(redis_url, "test")
     yield opened
