@@ -50,14 +50,14 @@ def short_tmp() -> Iterator[Path]:
 def redis_server(short_tmp: Path) -> Iterator[str]:
     """URL of a private Redis without persistence; shared by the session's tests."""
     folder = Path(tempfile.mkdtemp(dir=short_tmp))
-    socket = folder / "redis.sock"
+    place = folder / "redis.sock"
     server = subprocess.Popen(
-        [need("redis-server"), "--port", "0", "--unixsocket", str(socket), "--save", ""],
+        [need("redis-server"), "--port", "0", "--unixsocket", str(place), "--save", ""],
         cwd=folder,
         stdout=subprocess.DEVNULL,
     )
-    wait_for("redis-server's socket", socket.exists)
-    yield f"unix://{socket}"
+    wait_for("redis-server's socket", place.exists)
+    yield f"unix://{place}"
     server.terminate()
     server.wait(10)
 
@@ -65,11 +65,10 @@ def redis_server(short_tmp: Path) -> Iterator[str]:
 @pytest.fixture
 def redis_url(redis_server: str) -> str:
     """The same Redis, emptied before each test."""
-    subprocess.run(
-        ["redis-cli", "-s", redis_server.removeprefix("unix://"), "FLUSHALL"],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+    with socket.socket(socket.AF_UNIX) as line:
+        line.connect(redis_server.removeprefix("unix://"))
+        line.sendall(b"FLUSHALL\r\n")
+        assert line.recv(16) == b"+OK\r\n"
     return redis_server
 
 

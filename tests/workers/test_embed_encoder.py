@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from workers.device import Device, Facts
 from workers.encoder import Encoder, pool
 from workers.encoder_bert import Bert
 from workers.tokens import Tokenizer
+
+pytestmark = pytest.mark.xdist_group("transformers")  # one worker loads them
 
 CPU = device.decide("cpu", "fp32", Facts(cuda=False, cuda_bf16=False, cpu_bf16=False, cores=2))
 BF16 = device.decide("cpu", "bf16", Facts(cuda=False, cuda_bf16=False, cpu_bf16=False, cores=2))
@@ -132,22 +134,28 @@ def test_the_name_says_model_and_preparation(tmp_path: Path) -> None:
     assert folder.read(str(path)).name != name
 
 
-@pytest.mark.parametrize(
-    ("config", "model"),
-    [
-        (transformers.BertConfig(**SMALL, hidden_act="gelu_new"), transformers.BertModel),
-        (transformers.XLMRobertaConfig(**SMALL, type_vocab_size=1), transformers.XLMRobertaModel),
-        (
-            transformers.DistilBertConfig(
-                vocab_size=len(WORDS), dim=32, n_layers=2, n_heads=4, hidden_dim=64
-            ),
-            transformers.DistilBertModel,
+#: Made in its test: what transformers has of a model takes seconds to load.
+PLAIN: dict[str, Callable[[], tuple[transformers.PretrainedConfig, Any]]] = {
+    "bert": lambda: (
+        transformers.BertConfig(**SMALL, hidden_act="gelu_new"),
+        transformers.BertModel,
+    ),
+    "xlm-roberta": lambda: (
+        transformers.XLMRobertaConfig(**SMALL, type_vocab_size=1),
+        transformers.XLMRobertaModel,
+    ),
+    "distilbert": lambda: (
+        transformers.DistilBertConfig(
+            vocab_size=len(WORDS), dim=32, n_layers=2, n_heads=4, hidden_dim=64
         ),
-    ],
-    ids=["bert", "xlm-roberta", "distilbert"],
-)
-def test_a_plain_folder(tmp_path: Path, config: Any, model: Any) -> None:
-    path = tiny(tmp_path / "m", config, model)
+        transformers.DistilBertModel,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_a_plain_folder(tmp_path: Path, kind: str) -> None:
+    path = tiny(tmp_path / "m", *PLAIN[kind]())
     recipe = folder.read(str(path))
     texts = ["the disk was full", "who", "the deployment was the disk " * 3]
     expected = unit([one.mean(0) for one in reference(path, texts, recipe)])

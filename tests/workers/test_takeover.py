@@ -21,6 +21,8 @@ from workers.device import Facts
 from workers.encoder_bert import Bert
 from workers.takeover import take_over
 
+pytestmark = pytest.mark.xdist_group("transformers")  # one worker loads them
+
 BF16 = device.decide("cpu", "bf16", Facts(cuda=False, cuda_bf16=False, cpu_bf16=True, cores=2))
 CAN = torch.cpu._is_amx_tile_supported() and graph.compiler() is not None
 IDS = [np.array([2, 4, 5, 6, 7, 3], dtype=np.int64)]
