@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -18,6 +19,9 @@ from playwright.async_api import Browser, expect
 from present import wait_for
 
 from base.store import Store
+from portal import backups, broker
+from portal.auth import Caller
+from portal.underway import Underway
 from tests.portal.conftest import Portal, person, running
 from tests.portal.test_api import problem
 from tests.portal.test_pages import ARTIFACTS, signed_in
@@ -222,6 +226,31 @@ async def test_a_broker_that_is_away_is_said(place: Place, portal: Portal) -> No
 
 
 @pytest.mark.timeout(300)
+async def test_an_end_while_the_list_is_asked_for_is_told_by_the_next(
+    place: Place, portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page asks for the list again when something has ended since it asked."""
+    desk: Any = SimpleNamespace(
+        settings=portal.settings.model_copy(update={"broker": place.broker.socket}),
+        underway=Underway(),
+    )
+    told = {
+        "snapshots": [], "place": "/mnt/kept", "key": "", "workspaces": False,
+        "keep": {"daily": 7, "weekly": 4, "monthly": 6}, "timers": [], "busy": False,
+    }  # fmt: skip
+
+    async def answer(*_: Any, **__: Any) -> Any:
+        found = {"snapshot": FIRST, "at": "2026-11-29T12:00:00Z", "place": "/mnt", "took_s": 1.0}
+        (portal.settings.home / "backup.json").write_text(json.dumps(found))
+        return SimpleNamespace(result=dict(told))
+
+    monkeypatch.setattr(broker, "ask", answer)
+    admin = Caller(user_id="u", email="", role="admin", session_id=None, expires_at_s=0.0)
+    listed = await backups.backups(desk, admin)
+    assert (listed.snapshots, listed.progress.last) == ([], None)
+    assert (await backups.progress(desk, admin)).last is not None
+
+
 async def test_the_page(browser: Browser, place: Place, portal: Portal) -> None:
     ARTIFACTS.mkdir(exist_ok=True)
     page = await signed_in(browser, portal, 1280, "light")
