@@ -61,11 +61,12 @@ async def quick(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     yield
 
 
-async def soon(what: str, true: Any, seconds_s: float = 20.0) -> None:
+async def soon(what: str, true: Any, seconds_s: float = 20.0) -> Any:
     ends_s = time.monotonic() + seconds_s
     while not (found := true()) or (asyncio.iscoroutine(found) and not await found):
         assert time.monotonic() < ends_s, f"never: {what}"
         await asyncio.sleep(0.02)
+    return found
 
 
 def verified(secret: str, headers: dict[str, str], body: bytes) -> bool:
@@ -115,9 +116,13 @@ async def test_a_finished_task_is_told_once_and_signed(
             sent["task_id"],
             other["task_id"],
         ]
-        listed = admin.get(f"/api/webhooks/{hook_id}/deliveries").json()["deliveries"]
-        assert [one["status"] for one in listed] == ["delivered", "delivered"]
-        assert listed[0]["response_status"] == 200
+
+        def listed() -> list[dict[str, Any]]:
+            found = admin.get(f"/api/webhooks/{hook_id}/deliveries").json()["deliveries"]
+            return found if {one["status"] for one in found} == {"delivered"} else []
+
+        both = await soon("both noted", listed)  # what was called is noted a moment later
+        assert [one["response_status"] for one in both] == [200, 200]
         assert admin.delete(f"/api/webhooks/{hook_id}").status_code == 204
         problem(admin.get(f"/api/webhooks/{hook_id}"), 404)
 
