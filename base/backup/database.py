@@ -26,7 +26,8 @@ from base.messages import Wire
 from base.settings import Settings
 
 DEBIAN = Path("/usr/lib/postgresql")
-START_S, SQL_S, LONG_S = 60.0, 120.0, 3 * 3600.0
+START_S, SQL_S, LONG_S, AGAIN_S = 60.0, 120.0, 3 * 3600.0, 0.1
+PSQL = ("-XAtq", "-v", "ON_ERROR_STOP=1")
 ROOT = Path(__file__).resolve().parent.parent.parent
 #: Of migration 0003.
 AUDIT_ROLE = "ai_infra_audit"
@@ -153,9 +154,7 @@ class Database:
 
     async def sql(self, text: str, database: str | None = None, *, check: bool = True) -> str:
         """What psql prints, unaligned. Raises BackupError."""
-        line = self.line(
-            await _any("psql"), database or self.name, "-XAtq", "-v", "ON_ERROR_STOP=1"
-        )
+        line = self.line(await _any("psql"), database or self.name, *PSQL)
         done = await self._run(line, SQL_S, text.encode())
         if done.code and check:
             raise BackupError(f"PostgreSQL: {done.words}")
@@ -185,7 +184,7 @@ class Database:
 
         Raises BackupError.
         """
-        line = self.line(await _any("psql"), self.name, "-XAtq", "-v", "ON_ERROR_STOP=1")
+        line = self.line(await _any("psql"), self.name, *PSQL)
         process = await asyncio.create_subprocess_exec(
             *line,
             env={"PATH": PATH, "LANG": "C.UTF-8", **self.environment},
@@ -266,9 +265,8 @@ class Database:
         like = like or (meant.made if meant is not None else "")
         made = await self.sql(MAKE_ROLES.format(owner=owner) + "SELECT 1;", "postgres", check=False)
         await self.sql(f"DROP DATABASE IF EXISTS {name}", "postgres")
-        await self.sql(
-            f"CREATE DATABASE {name} OWNER {owner} TEMPLATE template0 {like}", "postgres"
-        )
+        new = f"CREATE DATABASE {name} OWNER {owner} TEMPLATE template0 {like}"
+        await self.sql(new, "postgres")
         more = ["--no-owner", "--exit-on-error", "--single-transaction"]
         more += [] if made == "1" else ["--no-privileges"]
         more += [f"--role={owner}"] if self.before else []
@@ -289,16 +287,15 @@ class Database:
         """`new` becomes the database, what there was is `aside` from now on; both or neither.
         `aside`, or None: there was none.
         """
-        steps = []
-        if there := await self.exists(self.name):
-            steps.append(f"ALTER DATABASE {self.name} RENAME TO {aside};")
-        steps.append(f"ALTER DATABASE {new} RENAME TO {self.name};")
-        await self.sql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname IN "
-            f"('{self.name}', '{new}') AND pid <> pg_backend_pid();\n"
-            f"BEGIN;\n{' '.join(steps)}\nCOMMIT;",
-            "postgres",
-        )
+        there = await self.exists(self.name)
+        steps = f"ALTER DATABASE {self.name} RENAME TO {aside};" if there else ""
+        steps += f"ALTER DATABASE {new} RENAME TO {self.name};"
+        away = asyncio.create_task(self._send_away(self.name, new), name="send away")
+        try:
+            await self.sql(f"BEGIN;\n{steps}\nCOMMIT;", "postgres")
+        finally:
+            away.cancel()
+            await asyncio.wait({away})
         return aside if there else None
 
     async def drop(self, name: str) -> None:
@@ -306,6 +303,15 @@ class Database:
         await self.sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)", "postgres")
 
     # Inside --------------------------------------------------------------------------------
+
+    async def _send_away(self, *names: str) -> None:
+        """End whoever is in these, until cancelled: pools come back at once. A renaming waits 5 s
+        for them to be gone, and whoever comes meanwhile waits for it.
+        """
+        ended = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname IN {names}"
+        while True:
+            await self.sql(ended, "postgres", check=False)
+            await asyncio.sleep(AGAIN_S)
 
     async def _owner(self, access: Access | None) -> str:
         """Of the database that is there, else of the one that was, else who we come as."""

@@ -23,6 +23,7 @@ from base.backup.database import Database
 from base.backup.restic import Restic
 from base.errors import BackupError, ConflictError, NotFoundError, SettingsError
 from base.settings import Settings
+from base.store import Store
 from tests.backup.conftest import Home, say
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,8 +147,17 @@ def test_of_a_database_that_is_gone_all_that_was_said_comes_back(
                 await shop.load(tmp_path / "dump", "shop_new", access)
                 assert await shop.swap("shop_new", "shop_before") is None
                 assert await shop.sql(THEIRS) == said
+            # With pools of connections in it that come back at once, as the root broker's does.
             await shop.load(tmp_path / "dump", "shop_new", access)
-            assert await shop.swap("shop_new", "shop_before") == "shop_before"
+            at = home.settings.postgres.replace("/ai_infra?", "/shop?")
+            pools = [await Store.open(at) for _ in range(20)]
+            try:
+                assert await shop.swap("shop_new", "shop_before") == "shop_before"
+                for pool in pools:
+                    assert await pool.fetchval("SELECT current_database()") == "shop"
+            finally:
+                for pool in pools:
+                    await pool.close()
             assert await shop.sql(THEIRS) == said
 
     asyncio.run(work())
