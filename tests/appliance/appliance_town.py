@@ -10,6 +10,7 @@ import base64
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from appliance_machine import Machine
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 TESTS = Path(__file__).resolve().parents[1]
 HTTP = 80
 REGISTRY = "http://127.0.0.1:4873"
+#: To curl, before a body.
+JSON = ("-H", "Content-Type: application/json", "-d")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +70,50 @@ def get(server: Machine, host: str, path: str) -> tuple[str, str, str]:
     assert found, said
     serial = re.search(r"^Serial Number:\s*(\S+)", found[3], re.MULTILINE)
     return found[2], found[1], serial[1] if serial else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """An answer by HTTPS; status 0: nobody answered. head: in small letters."""
+
+    status: int
+    head: str
+    body: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def ask(server: Machine, host: str, path: str, *more: str) -> Said:
+    """Asked as by curl with these arguments."""
+    line = ["curl", "-si", "--resolve", f"{host}:443:127.0.0.1", *more, f"https://{host}{path}"]
+    head, _, body = server.run(shlex.join(line), check=False).stdout.partition("\n\n")
+    words = head.split(maxsplit=2)
+    return Said(status=int(words[1]) if words else 0, head=head.lower(), body=body)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """Somebody who is logged in at the portal, as a program that asks for them."""
+
+    server: Machine
+    host: str
+    token: str
+
+    @classmethod
+    def log_in(cls, server: Machine, host: str, email: str, password: str) -> Person:
+        body = json.dumps({"email": email, "password": password})
+        said = ask(server, host, "/api/auth/login", *JSON, body)
+        assert said.status == 200, said
+        return cls(server=server, host=host, token=said.json["token"])
+
+    def get(self, path: str) -> Said:
+        return ask(self.server, self.host, path, "-H", f"Authorization: Bearer {self.token}")
+
+    def post(self, path: str, body: object) -> Said:
+        told = ["-H", f"Authorization: Bearer {self.token}", *JSON, json.dumps(body)]
+        return ask(self.server, self.host, path, *told)
 
 
 @contextmanager

@@ -16,13 +16,15 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from appliance_machine import PIP, Machine, booted
-from appliance_town import Town, get, registry, town
+from appliance_town import Person, Town, ask, get, registry, town
 
-from portal.auth import ADMIN_ID
+from base.settings import OWNER_EMAIL
+from portal.auth import ADMIN_ID, ENDED
 
 pytestmark = [
     pytest.mark.xdist_group("appliance"),
@@ -54,6 +56,10 @@ PAGE = "<h1>made by the agent</h1>"
 WORKSPACE = f"/var/lib/ai-infra/workspaces/{ADMIN_ID}/main"
 WORD = "heron-7731"
 SEARCH = "ai-infra memory search 'the word of the cellar door' --json"
+#: What is told after a backup, and is no more when that is restored.
+LATER = "wren-4410"
+LAMP = "ai-infra memory search 'who lights the lamp of the boathouse' --json"
+PASSWORD = "seven small herons"
 #: Who may do what with the database, and as whom.
 GRANTS = """SELECT datdba::regrole, datacl, encoding, datcollate,
  (SELECT array_agg((setrole::regrole, setconfig)::text
@@ -62,6 +68,7 @@ GRANTS = """SELECT datdba::regrole, datacl, encoding, datcollate,
 TALK = (
     "SELECT id, title FROM conversations ORDER BY id; SELECT id, content FROM messages ORDER BY id"
 )
+KEPT_ROWS = f"runuser -u postgres -- psql -XAtq -d ai_infra -c '{GRANTS}' -c '{TALK}'"
 #: Units by the drop-in that the installer gives them.
 LIMITED = {
     "nginx": "10-ai-infra", "postgresql@": "10-ai-infra", "ai-api": "50-limits",
@@ -260,34 +267,74 @@ def test_lost_it_comes_back_from_its_backup(server: Machine) -> None:
     assert site[:2] == ("200", OWNER["/root/owner.txt"])
     made = json.loads(server.run("ai-infra backup create --json", limit_s=120).stdout)
     assert made["snapshot"] in server.run("ai-infra backup verify", limit_s=120).stdout
-    psql = "runuser -u postgres -- psql -XAtq"
-    kept = f"{psql} -d ai_infra -c '{GRANTS}' -c '{TALK}'"
-    before = server.run(kept).stdout
+    before = server.run(KEPT_ROWS).stdout
     server.run(LOSE)
     assert WORD not in server.run(SEARCH, check=False).stdout
     assert get(server, KEPT, "/")[0] == "000"
 
-    def as_it_was() -> None:
-        _until(lambda: _recalled(server), limit_s=RTO_S)
-        assert server.run(f"ai-infra tasks show {task}").stdout == shown
-        assert (server.root / WORKSPACE[1:] / "s/index.html").read_text() == PAGE
-        assert server.run(kept).stdout == before
-        assert get(server, KEPT, "/") == site
-        assert _history(server)[-len(history) :] == history
-
     began_s = time.monotonic()
     done = json.loads(server.run("ai-infra backup restore --yes --json", limit_s=RTO_S).stdout)
     assert (done["notes"], done["database_aside"]) == ([], None)
-    as_it_was()
+    _until(lambda: _recalled(server), limit_s=RTO_S)
+    assert server.run(f"ai-infra tasks show {task}").stdout == shown
+    assert (server.root / WORKSPACE[1:] / "s/index.html").read_text() == PAGE
+    assert server.run(KEPT_ROWS).stdout == before
+    assert get(server, KEPT, "/") == site
+    assert _history(server)[-len(history) :] == history
     took_s = time.monotonic() - began_s
     print(f"figure restored {took_s:.1f} s")
     assert took_s <= RTO_S
-    # And as root's broker does it, which the portal and the agents ask, while all of it runs.
-    server.run(f"ai-infra domains disable {KEPT} && rm -rf /var/lib/ai-infra/MEMORY/*")
-    verb = f"ai-infra broker call backup.restore snapshot={made['snapshot']} --direct --json"
-    done = json.loads(server.run(verb, limit_s=RTO_S).stdout)
-    assert done["notes"] == []
-    as_it_was()
+
+
+def test_the_portal_restores_a_backup_and_comes_back(server: Machine) -> None:
+    """As its page has it done, through nginx, while all of it runs."""
+    server.run(f"printf '{PASSWORD}\\n{PASSWORD}\\n' | ai-infra passwd")
+    early = Person.log_in(server, PORTAL, OWNER_EMAIL, PASSWORD)
+    assert early.post("/api/conversations", {"title": "of before"}).status == 201
+    before, site = server.run(KEPT_ROWS).stdout, get(server, KEPT, "/")
+    known = _snapshots(early)
+    begun = early.post("/api/backups", {})
+    assert (begun.status, begun.json["kind"]) == (202, "backup"), begun
+    _until(lambda: _progress(early)["work"]["state"] != "running")
+    assert _progress(early)["work"]["state"] == "done", _progress(early)
+    (made,) = _snapshots(early) - known
+    late = Person.log_in(server, PORTAL, OWNER_EMAIL, PASSWORD)
+    assert late.post("/api/conversations", {"title": "of after"}).status == 201
+    server.run(f"ai-infra memory remember 'The lamp of the boathouse is lit by {LATER}.'")
+    _until(lambda: LATER in server.run(LAMP, check=False).stdout)
+    server.run(f"ai-infra domains disable {KEPT}")
+    path = f"/api/backups/{made}"
+    assert early.post(f"{path}/restore", {"confirm": "yes"}).status == 422
+    assert early.post(f"{path}/plan", {}).json["plan"][0].startswith(f"fetch {made}")
+
+    began_s = time.monotonic()
+    begun = early.post(f"{path}/restore", {"confirm": made})
+    assert (begun.status, begun.json["kind"], begun.json["snapshot"]) == (202, "restore", made)
+    page = ("/backups", "-H", "Accept: text/html")
+    _until(lambda: ask(server, PORTAL, *page).status == 503)
+    away_s = time.monotonic()
+    away = ask(server, PORTAL, *page)
+    assert "<h1>The portal does not answer</h1>" in away.body, away
+    assert "\nretry-after: 5\n" in away.head
+    assert ask(server, PORTAL, "/api/backups").json["status"] == 503
+    _until(lambda: ask(server, PORTAL, *page).status == 303, limit_s=RTO_S)
+    print(f"figure portal_away_for_a_restore {time.monotonic() - away_s:.1f} s")
+    _until(lambda: _progress(early)["restored"]["ended_at"])
+    print(f"figure restored_by_the_portal {time.monotonic() - began_s:.1f} s")
+    end = _progress(early)["restored"]
+    assert (end["snapshot"], end["problem"], end["notes"]) == (made, None, [])
+    assert (server.root / end["aside"][1:]).is_dir()
+    assert end["database_aside"].startswith("ai_infra_before_")
+    assert server.run(KEPT_ROWS).stdout == before
+    titles = [one["title"] for one in early.get("/api/conversations").json["conversations"]]
+    assert "of before" in titles
+    assert "of after" not in titles
+    _until(lambda: _recalled(server))
+    assert LATER not in server.run(LAMP).stdout
+    assert get(server, KEPT, "/") == site
+    # Who logged in after the backup was made is told what to do.
+    refused = late.get("/api/auth/me")
+    assert (refused.status, refused.json["detail"]) == (401, ENDED)
     assert json.loads(server.run("ai-infra broker verbs --json").stdout)["interrupted"] == []
 
 
@@ -448,6 +495,18 @@ def _busy() -> bool:
 
 def _recalled(server: Machine) -> bool:
     return WORD in server.run(SEARCH, check=False).stdout
+
+
+def _progress(person: Person) -> dict[str, Any]:
+    """What the portal says of backups under way, and how the last ones went."""
+    said = person.get("/api/backups/progress")
+    assert said.status == 200, said
+    found: dict[str, Any] = said.json
+    return found
+
+
+def _snapshots(person: Person) -> set[str]:
+    return {one["id"] for one in person.get("/api/backups").json["snapshots"]}
 
 
 def _seconds(said: str) -> float:
