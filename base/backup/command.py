@@ -30,9 +30,12 @@ class Done:
 
     @property
     def words(self) -> str:
-        """The last line that it said, of its errors first."""
+        """The last line that it said, of its errors first; of PostgreSQL's, which says more below
+        each, the error itself.
+        """
         lines = self.err.strip().splitlines() or self.out.strip().splitlines()
-        return lines[-1].strip() if lines else f"exit code {self.code}"
+        faults = [line for line in lines if "ERROR:  " in line or "FATAL:  " in line]
+        return (faults or lines)[-1].strip() if lines else f"exit code {self.code}"
 
 
 async def run(
