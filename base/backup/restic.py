@@ -264,6 +264,8 @@ class Restic:
         if ssh := [line for line in done.err.splitlines() if line.startswith(SSH)]:
             told = ssh[-1].removeprefix(SSH).strip().rstrip(".")
             return BackupError(f"{self.place}: ssh says: {told}; {_try(self.place)}")
+        if "unable to start the sftp session" in said:  # restic may end before it hands that on
+            return BackupError(f"{self.place}: ssh ended without a word; {_try(self.place)}")
         faults = [line for line in done.err.splitlines() if "ignoring error for" in line]
         return BackupError(f"restic: {faults[0].strip() if faults else done.words}")
 

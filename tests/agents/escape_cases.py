@@ -37,7 +37,7 @@ READ = _cases(
     ("product secret", "cat {ground}/home/secrets/anthropic-api-key"),
     ("other workspace", "cat {ground}/other/main/notes"),
     ("dot dot", "cat ../../home/settings.toml"),
-    ("symbolic link", "cd /tmp; ln -sf {ground}/run/token link; cat link"),
+    ("symbolic link", "cd $(mktemp -d); ln -s {ground}/run/token link; cat link"),
     ("chain of links", "cd /tmp; ln -sf {ground} a; ln -sf a/run b; cat b/token"),
     ("hard link", "cd /tmp; ln {ground}/run/token hard; cat hard; cat {ground}/run/token"),
     ("root of a process", "for p in /proc/[0-9]*; do cat $p/root{ground}/run/token; done"),

@@ -44,7 +44,7 @@ def test_best_first_by_meaning_and_by_words() -> None:
 
 def test_filters() -> None:
     index = Index()
-    kept = memory("one thing", agent="code", tags=("a", "b"), seq=5, file="f")
+    kept = memory("one thing", agent="code", source="b", seq=5, file="f")
     index.put(
         [
             point(kept),
@@ -60,7 +60,7 @@ def test_filters() -> None:
     users = {"user_id": ["ann"]}
     assert len(found(Keep(any_of=users))) == 3
     assert found(Keep(any_of={**users, "agent": ["code"], "tainted": [False]})) == [kept.id]
-    assert found(Keep(any_of={**users, "tags": ["b", "z"]})) == [kept.id]
+    assert found(Keep(any_of={**users, "source": ["b", "z"]})) == [kept.id]
     assert found(Keep(any_of=users, ranges={"seq": (5, None)})) == [kept.id]
     assert found(Keep(any_of=users, ranges={"seq": (6, None)})) == []
     assert kept.id not in found(Keep(any_of=users, not_ids=[kept.id]))
