@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
@@ -182,10 +183,16 @@ class Place:
 
     @property
     def key(self) -> str:
-        return sha256(f"{self.model}\n{self.dim}".encode()).hexdigest()[:10]
+        return _key(self.model, self.dim)
 
     def of(self, name: str) -> str:
         return f"{name}.{self.key}"
+
+
+@lru_cache
+def _key(model: str, dim: int) -> str:
+    """Asked for with each point that is written, and each look."""
+    return sha256(f"{model}\n{dim}".encode()).hexdigest()[:10]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
