@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -229,6 +230,7 @@ async def test_who_waits_together_shares_one_sync_and_none_returns_before_it(
     real = Shard.sync
 
     def sync(shard: Shard) -> None:
+        time.sleep(0.02)  # as a disk takes; meanwhile others write
         real(shard)
         synced.append(shard.count(None))
 
